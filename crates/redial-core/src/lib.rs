@@ -1,0 +1,63 @@
+//! What to do when a call over a network fails, as pure functions.
+//!
+//! An attempt's outcome is *read* into a [`Reading`]: a [`Verdict`] (what it means), a [`Proof`]
+//! (what is known about the server having acted) and a [`Pushback`] (what the server asked for).
+//! [`RetryPolicy::decide`] turns that, the [`Budget`] and the time left into one [`Decision`].
+//!
+//! Nothing here reads a clock, sleeps, logs, locks or allocates: `now` and random draws are
+//! arguments. The same code therefore runs in the library, the proxy, the command, the tests and
+//! the simulator, and any run can be repeated from its seed.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//!
+//! use redial_core::{
+//!     Attempt, Class, Decision, Idempotency, Proof, Reading, RetryPolicy, Stop, Verdict,
+//! };
+//!
+//! let policy = RetryPolicy::default();
+//! let reset = Reading::new(Verdict::Transient(Class::Connection)).proof(Proof::Sent);
+//!
+//! // A POST that may have been applied is not repeated on hope …
+//! let post = Attempt::first(reset, Idempotency::None);
+//! assert_eq!(policy.decide(&post, None, 0), Decision::Stop(Stop::MaybeApplied));
+//!
+//! // … and is repeated when it provably never left.
+//! let refused = reset.proof(Proof::NoConnection);
+//! let post = Attempt::first(refused, Idempotency::None);
+//! assert!(matches!(policy.decide(&post, None, 0), Decision::Retry { .. }));
+//! ```
+
+mod backoff;
+mod budget;
+mod class;
+mod deadline;
+mod entropy;
+mod event;
+mod evidence;
+mod fault;
+mod policy;
+mod pushback;
+mod retry;
+mod sync;
+mod triggers;
+mod verdict;
+
+pub use backoff::{Backoff, Growth, InvalidBackoff, Jitter};
+pub use budget::{
+    Budget, BudgetPolicy, InvalidBudget, Throttle, TokenBucket, TokenBudget, Tokens, WindowBucket,
+    WindowBudget,
+};
+pub use class::Class;
+pub use deadline::Deadline;
+pub use entropy::Entropy;
+pub use event::{Event, Severity};
+pub use evidence::{Evidence, Proof};
+pub use fault::{Fault, FaultSet};
+pub use policy::Policy;
+pub use pushback::{InvalidPushback, Pushback, PushbackPolicy};
+pub use retry::{Attempt, Decision, Progress, RetryPolicy, Rule, Stop, Why, Withdrawal};
+pub use triggers::{StatusSet, Triggers, UnknownTrigger};
+pub use verdict::{Idempotency, Reading, Verdict};

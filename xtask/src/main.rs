@@ -1,0 +1,114 @@
+//! The chores of this workspace, run as `cargo xtask <chore>`.
+//!
+//! Every chore is a short program of its own that drives cargo; this file only finds the one that
+//! is meant and prints their help.
+
+mod chores;
+mod ci;
+mod coverage;
+mod shell;
+mod test;
+
+use std::{env, process::ExitCode};
+
+use anyhow::Result;
+
+/// One word after `cargo xtask`.
+struct Chore {
+    name: &'static str,
+    /// One line for the list of chores.
+    summary: &'static str,
+    /// What `cargo xtask <name> --help` adds to it.
+    help: &'static str,
+    run: fn(&[String]) -> Result<ExitCode>,
+}
+
+fn main() -> ExitCode {
+    if coverage::is_compiler_wrapper() {
+        return coverage::compile_instrumented();
+    }
+    let args: Vec<String> = env::args().skip(1).collect();
+    let (name, rest) = args.split_first().map_or(("help", args.as_slice()), |(n, r)| (n, r));
+    if ["help", "--help", "-h"].contains(&name) {
+        print_chores();
+        return ExitCode::SUCCESS;
+    }
+    let Some(chore) = CHORES.iter().find(|chore| chore.name == name) else {
+        eprintln!("error: there is no chore `{name}`; `cargo xtask help` lists them");
+        return ExitCode::from(2);
+    };
+    // What stands after `--` is for the test programs, their own `--help` included.
+    let own = rest.iter().take_while(|arg| *arg != "--");
+    if own.into_iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("cargo xtask {}: {}\n\n{}", chore.name, chore.summary, chore.help);
+        return ExitCode::SUCCESS;
+    }
+    (chore.run)(rest).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn print_chores() {
+    println!("The chores of this workspace.\n\nUsage: cargo xtask <chore> [arguments]\n");
+    for chore in CHORES {
+        println!("  {:<9}  {}", chore.name, chore.summary);
+    }
+    println!("\n`cargo xtask <chore> --help` tells more about one of them.");
+}
+
+const CHORES: &[Chore] = &[
+    Chore {
+        name: "test",
+        summary: "run every test of the workspace",
+        help: "Unit tests, integration tests and doc tests, even when an early one fails. The \
+               last line is\n`N passed, N failed, N skipped`; the exit status is 0 when some \
+               ran and none failed.\n\nArguments are passed on to `cargo test`: `-p redial-core`, \
+               a filter, `-- --nocapture`.",
+        run: |args| test::run(args, None),
+    },
+    Chore {
+        name: "coverage",
+        summary: "measure the lines that the tests run, fail below 80 %",
+        help: "Builds with the compiler's own instrumentation below target/coverage, runs the \
+               tests, and prints\na table by crate. `target/coverage/lcov.info` is for editors.\n\n  \
+               --missing   also print the line numbers that no test ran\n  \
+               --html      also write pages to target/coverage/html\n\nOther arguments are passed \
+               on to `cargo test`, such as `-p redial-core`.",
+        run: coverage::run,
+    },
+    Chore {
+        name: "ci",
+        summary: "everything that must hold before a change goes in",
+        help: "Format, house rules, clippy, documentation, licenses and sources of \
+               dependencies, coverage, tests:\ncheapest first, stopping at the first that fails. \
+               The test runner's closing line comes last.",
+        run: ci::run,
+    },
+    Chore {
+        name: "loom",
+        summary: "try every interleaving of the lock-free pieces",
+        help: "Runs the loom models of redial-core in release mode, below target/loom. Arguments \
+               are passed on\nto `cargo test`; LOOM_MAX_PREEMPTIONS bounds the search.",
+        run: chores::loom,
+    },
+    Chore {
+        name: "mutants",
+        summary: "change redial-core in small ways and see whether a test notices",
+        help: "Runs cargo-mutants, installing it when it is missing. Arguments are passed on to \
+               it, such as\n`--file crates/redial-core/src/backoff.rs`. Results: mutants.out.",
+        run: chores::mutants,
+    },
+    Chore {
+        name: "vectors",
+        summary: "run the tests that hold decisions against the shared vectors",
+        help: "Runs every test with `vectors` in its name. Arguments are passed on to `cargo test`.",
+        run: chores::vectors,
+    },
+    Chore {
+        name: "generate",
+        summary: "write shell completions and man pages",
+        help: "Writes them to target/generated, in completions/ and man/.",
+        run: chores::generate,
+    },
+];
