@@ -20,8 +20,11 @@ struct Chore {
     summary: &'static str,
     /// What `cargo xtask <name> --help` adds to it.
     help: &'static str,
-    run: fn(&[String]) -> Result<ExitCode>,
+    run: Run,
 }
+
+/// Takes the arguments after the chore's name.
+type Run = fn(&[String]) -> Result<ExitCode>;
 
 fn main() -> ExitCode {
     if coverage::is_compiler_wrapper() {

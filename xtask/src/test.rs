@@ -5,7 +5,7 @@
 //! summary a test program; ours adds them.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead, BufReader, Write},
     path::Path,
     process::{ExitCode, Stdio},
 };
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &[String], target: Option<&Path>) -> Result<ExitCode> {
     }
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let lines = child.stdout.take().context("cargo test has no output")?;
-    let mut tally = relay(BufReader::new(lines))?;
+    let mut tally = relay(BufReader::new(lines), io::stdout())?;
     let status = child.wait().context("cannot wait for cargo test")?;
     if !status.success() && tally.failed == 0 {
         eprintln!("error: the tests did not build, or a test program died: {status}");
@@ -51,12 +51,12 @@ pub(crate) fn selection(args: &[String]) -> Option<&'static str> {
     (!chosen).then_some("--workspace")
 }
 
-/// Copies every line to our output as it comes, bytes that are not UTF-8 included.
-fn relay(mut lines: impl BufRead) -> Result<Tally> {
+/// Copies every line to `out` as it comes, bytes that are not UTF-8 included, and adds the summaries.
+fn relay(mut lines: impl BufRead, mut out: impl Write) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line).context("cannot read the test output")? > 0 {
-        std::io::stdout().write_all(&line).context("cannot write the test output")?;
+        out.write_all(&line).context("cannot write the test output")?;
         if let Some(more) = summary(&String::from_utf8_lossy(&line)) {
             tally.passed += more.passed;
             tally.failed += more.failed;
@@ -92,8 +92,10 @@ mod tests {
             finished in 0.00s\n\n\
             test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; \
             finished in 1.20s\n";
-        let tally = relay(output.as_bytes()).unwrap();
+        let mut copy = Vec::new();
+        let tally = relay(output.as_bytes(), &mut copy).unwrap();
         assert_eq!(tally, Tally { passed: 13, failed: 2, skipped: 1 });
+        assert_eq!(copy, output.as_bytes());
     }
 
     #[test]

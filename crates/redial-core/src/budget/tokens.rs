@@ -37,6 +37,12 @@ impl Tokens {
         Self { nanos: count as u64 * NANOS }
     }
 
+    /// Returns both amounts together, or as much as can be counted.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self { nanos: self.nanos.saturating_add(other.nanos) }
+    }
+
     /// Returns the amount in billionths of a token.
     #[must_use]
     pub const fn nanos(self) -> u64 {

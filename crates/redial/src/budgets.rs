@@ -1,0 +1,228 @@
+//! One retry budget for each origin.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use http::{Uri, uri::Authority};
+use redial_core::{Budget, BudgetPolicy, Policy, TokenBudget, Tokens};
+
+use crate::clock;
+
+/// The retry budgets of all origins that calls go to. Clones share them.
+///
+/// Two clients that are given the same budgets spend from the same accounts. At most 1,024 origins
+/// are remembered; then the one that was not used for the longest time makes room.
+#[derive(Clone)]
+pub struct Budgets {
+    table: Arc<Table>,
+}
+
+struct Table {
+    accounts: ArcSwap<HashMap<Authority, Arc<Account>>>,
+    /// Requests without an authority of their own go to whatever the service below is bound to.
+    nameless: ArcSwap<Option<Arc<Account>>>,
+    uses: AtomicU64,
+}
+
+struct Account {
+    budget: Budget,
+    policy: BudgetPolicy,
+    most_retries: u32,
+    last_use: AtomicU64,
+}
+
+impl Budgets {
+    /// Creates budgets without any origin in them.
+    #[must_use]
+    pub fn new() -> Self {
+        let accounts = ArcSwap::from_pointee(HashMap::new());
+        let nameless = ArcSwap::from_pointee(None);
+        Self { table: Arc::new(Table { accounts, nameless, uses: AtomicU64::new(0) }) }
+    }
+
+    /// Returns how many origins are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.accounts.load().len()
+    }
+
+    /// Returns whether no origin is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Runs `work` with the budget of `uri`'s origin, opening it at first sight.
+    pub(crate) fn with<T>(&self, uri: &Uri, policy: &Policy, work: impl FnOnce(&Budget) -> T) -> T {
+        let table = &self.table;
+        let Some(authority) = uri.authority() else {
+            if let Some(account) = &**table.nameless.load() {
+                return work(&account.budget);
+            }
+            let account = Arc::new(Account::open(policy, clock::now()));
+            table.nameless.store(Arc::new(Some(Arc::clone(&account))));
+            return work(&account.budget);
+        };
+        if let Some(account) = table.accounts.load().get(authority)
+            && account.serves(policy)
+        {
+            account.last_use.store(table.tick(), Ordering::Relaxed);
+            return work(&account.budget);
+        }
+        work(&table.open(authority, policy).budget)
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Table {
+    fn open(&self, authority: &Authority, policy: &Policy) -> Arc<Account> {
+        let now = clock::now();
+        self.accounts.rcu(|accounts| {
+            let before = accounts.get(authority);
+            if before.is_some_and(|account| account.serves(policy)) {
+                return Arc::clone(accounts);
+            }
+            let account = match before {
+                Some(before) => before.succeeded_by(policy, now),
+                None => Account::open(policy, now),
+            };
+            account.last_use.store(self.tick(), Ordering::Relaxed);
+            let mut accounts = HashMap::clone(accounts);
+            if ORIGINS_MAX <= accounts.len() {
+                evict(&mut accounts);
+            }
+            accounts.insert(authority.clone(), Arc::new(account));
+            Arc::new(accounts)
+        });
+        let there = self.accounts.load().get(authority).map(Arc::clone);
+        // Another thread may have evicted it meanwhile: then this call pays from its own.
+        there.unwrap_or_else(|| Arc::new(Account::open(policy, now)))
+    }
+
+    fn tick(&self) -> u64 {
+        self.uses.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Account {
+    fn open(policy: &Policy, now: Instant) -> Self {
+        Self::with(Budget::new(&policy.budget, policy.retry.most_retries(), now), policy)
+    }
+
+    fn with(budget: Budget, policy: &Policy) -> Self {
+        let most_retries = policy.retry.most_retries();
+        Self { budget, policy: policy.budget, most_retries, last_use: AtomicU64::new(0) }
+    }
+
+    fn serves(&self, policy: &Policy) -> bool {
+        self.policy == policy.budget && policy.retry.most_retries() <= self.most_retries
+    }
+
+    /// Opens the account that takes over when a policy with the same budget allows more retries: what
+    /// is left stays, and the first call's credit grows by the difference. Switching back and forth
+    /// therefore creates no tokens.
+    fn succeeded_by(&self, policy: &Policy, now: Instant) -> Self {
+        let most = policy.retry.most_retries();
+        let left = self.budget.available(now).unwrap_or_default();
+        match policy.budget {
+            BudgetPolicy::Tokens(tokens) if self.policy == policy.budget => {
+                let more = if tokens.initial.is_none() { most - self.most_retries } else { 0 };
+                let initial = Some(left.saturating_add(Tokens::whole(more)));
+                let max = tokens.max.max(Tokens::whole(most));
+                let carried = BudgetPolicy::Tokens(TokenBudget { initial, max, ..tokens });
+                Self::with(Budget::new(&carried, most, now), policy)
+            }
+            _ => Self::open(policy, now),
+        }
+    }
+}
+
+impl fmt::Debug for Budgets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budgets").field("len", &self.len()).finish()
+    }
+}
+
+fn evict(accounts: &mut HashMap<Authority, Arc<Account>>) {
+    let last_use = |account: &Arc<Account>| account.last_use.load(Ordering::Relaxed);
+    let oldest = accounts.iter().min_by_key(|(_, account)| last_use(account));
+    if let Some(authority) = oldest.map(|(authority, _)| authority.clone()) {
+        accounts.remove(&authority);
+    }
+}
+
+const ORIGINS_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(n: usize) -> Uri {
+        format!("http://host-{n}.example/").parse().unwrap()
+    }
+
+    fn withdraw(budgets: &Budgets, uri: &Uri, policy: &Policy) -> bool {
+        budgets.with(uri, policy, |budget| budget.withdraw(clock::now()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_origin_has_its_own_and_clones_share_it() {
+        let (budgets, policy) = (Budgets::new(), Policy::default());
+        let clone = budgets.clone();
+        let granted = (0..10).filter(|_| withdraw(&clone, &uri(1), &policy)).count();
+        assert_eq!(granted, 5, "the most retries of any class");
+        assert!(!withdraw(&budgets, &uri(1), &policy));
+        assert!(withdraw(&budgets, &uri(2), &policy));
+        assert_eq!(budgets.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_million_origins_do_not_fill_the_memory() {
+        let (budgets, policy) = (Budgets::new(), Policy::default());
+        assert!(budgets.is_empty());
+        while withdraw(&budgets, &uri(0), &policy) {}
+        for n in 1..3_000 {
+            assert!(withdraw(&budgets, &uri(n), &policy));
+            assert!(!withdraw(&budgets, &uri(0), &policy), "what is in use stays");
+        }
+        assert_eq!(budgets.len(), ORIGINS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_without_an_origin_share_one() {
+        let (budgets, policy) = (Budgets::new(), Policy::default());
+        let path = Uri::from_static("/a");
+        let granted = (0..10).filter(|_| withdraw(&budgets, &path, &policy)).count();
+        assert_eq!(granted, 5);
+        assert!(!withdraw(&budgets, &Uri::from_static("/b"), &policy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_kind_of_budget_opens_a_new_account_and_the_same_keeps_its_state() {
+        let (budgets, policy) = (Budgets::new(), Policy::default());
+        while withdraw(&budgets, &uri(1), &policy) {}
+        let same = Policy { is_idempotent: true, ..policy.clone() };
+        assert!(!withdraw(&budgets, &uri(1), &same));
+        let more = Policy { retry: policy.retry.max_retries(7), ..policy.clone() };
+        let granted = (0..10).filter(|_| withdraw(&budgets, &uri(1), &more)).count();
+        assert_eq!(granted, 2, "7 retries instead of 5");
+        assert!(!withdraw(&budgets, &uri(1), &policy) && !withdraw(&budgets, &uri(1), &more));
+        let free = Policy { budget: BudgetPolicy::Unlimited, ..policy };
+        assert!(withdraw(&budgets, &uri(1), &free));
+        let left = budgets.with(&uri(1), &free, |budget| budget.available(clock::now()));
+        assert_eq!(left.map(Tokens::as_f64), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! The one place that reads clocks.
+
+use std::time::Instant;
+
+/// Returns the runtime's time: paused and advanced by tests like any of its timers.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Returns the wall clock's time in seconds since 1970: what an HTTP-date is measured by.
+pub(crate) fn unix_now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

@@ -1,0 +1,283 @@
+//! When the caller stops caring: one point in time for every attempt and every wait.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use redial_core::Deadline;
+use tokio::time::Sleep;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    clock,
+    diagnose::{BoxError, Rejection},
+    policies::Span,
+};
+
+tokio::task_local! {
+    static CURRENT: Deadline;
+}
+
+/// Returns the deadline of the call that this code works for, where there is one.
+///
+/// Every layer below a [`WithDeadline`] sees it, and so does a call made from within: it gets the
+/// earlier of its own deadline and this one.
+#[must_use]
+pub fn current_deadline() -> Option<Deadline> {
+    CURRENT.try_with(|deadline| *deadline).ok()
+}
+
+/// Wraps services in [`WithDeadline`].
+#[derive(Clone, Debug)]
+pub struct DeadlineLayer {
+    span: Span,
+}
+
+/// A service that ends every call at its deadline, waits and the reading of the answer's body
+/// included.
+///
+/// A call that runs out of time is cancelled, with everything below it, and fails with
+/// [`Rejection::DeadlineExceeded`]. Within a call that has a deadline already, the earlier one
+/// rules.
+///
+/// # Cancellation
+///
+/// Dropping the future drops the call.
+#[derive(Clone, Debug)]
+pub struct WithDeadline<S> {
+    inner: S,
+    span: Span,
+}
+
+pin_project! {
+    /// A call in flight, and the timer that ends it.
+    #[derive(Debug)]
+    pub struct DeadlineFuture<F> {
+        #[pin]
+        call: F,
+        limit: Option<Limit>,
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+pin_project! {
+    /// The body of an answer, which ends in [`Rejection::DeadlineExceeded`] when it takes too long.
+    #[derive(Debug)]
+    pub struct DeadlineBody<B> {
+        #[pin]
+        body: B,
+        limit: Option<Limit>,
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    deadline: Deadline,
+    span: Duration,
+}
+
+impl DeadlineLayer {
+    /// Creates a layer that gives each call `span`: a fixed one, or what a
+    /// [`PolicyCell`](crate::PolicyCell) says at that moment.
+    pub fn new(span: impl Into<Span>) -> Self {
+        Self { span: span.into() }
+    }
+}
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = WithDeadline<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WithDeadline { inner, span: self.span.clone() }
+    }
+}
+
+impl<S, R, B> Service<R> for WithDeadline<S>
+where
+    S: Service<R, Response = Response<B>, Error: From<Rejection>>,
+{
+    type Response = Response<DeadlineBody<B>>;
+    type Error = S::Error;
+    type Future = DeadlineFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let limit = self.limit();
+        let call = within(limit, || self.inner.call(request));
+        let sleep = limit.map(|limit| sleep_until(limit.deadline.instant()));
+        DeadlineFuture { call, limit, sleep }
+    }
+}
+
+impl<S> WithDeadline<S> {
+    fn limit(&self) -> Option<Limit> {
+        let (span, outer) = (self.span.get(|policy| policy.deadline), current_deadline());
+        let now = (span.is_some() || outer.is_some()).then(clock::now)?;
+        let own = span.map(|span| Deadline::after(now, span));
+        let deadline = own.map_or(outer, |own| Some(own.earlier(outer)))?;
+        Some(Limit { deadline, span: deadline.remaining(now) })
+    }
+}
+
+impl<F, B, E> Future for DeadlineFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: From<Rejection>,
+{
+    type Output = Result<Response<DeadlineBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let limit = *this.limit;
+        if let Poll::Ready(outcome) = within(limit, || this.call.poll(cx)) {
+            let guard = |body| DeadlineBody { body, limit, sleep: None };
+            return Poll::Ready(outcome.map(|response| response.map(guard)));
+        }
+        let (Some(sleep), Some(limit)) = (this.sleep.as_pin_mut(), limit) else {
+            return Poll::Pending;
+        };
+        ready!(sleep.poll(cx));
+        Poll::Ready(Err(limit.exceeded().into()))
+    }
+}
+
+impl<B> Body for DeadlineBody<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.project();
+        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let Some(limit) = this.limit else { return Poll::Pending };
+        if this.sleep.is_none() {
+            this.sleep.set(Some(sleep_until(limit.deadline.instant())));
+        }
+        let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
+        ready!(sleep.poll(cx));
+        Poll::Ready(Some(Err(limit.exceeded().into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Limit {
+    const fn exceeded(&self) -> Rejection {
+        Rejection::DeadlineExceeded { after: self.span }
+    }
+}
+
+/// Runs `work` so that it, and all that it calls, sees the deadline.
+fn within<T>(limit: Option<Limit>, work: impl FnOnce() -> T) -> T {
+    match limit {
+        Some(limit) => CURRENT.sync_scope(limit.deadline, work),
+        None => work(),
+    }
+}
+
+fn sleep_until(at: Instant) -> Sleep {
+    tokio::time::sleep_until(at.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn answer_after(nap: Duration) -> Result<Response<Full<Bytes>>, BoxError> {
+        tokio::time::sleep(nap).await;
+        Ok(Response::new(Full::from("late")))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_at_its_deadline_and_says_so() {
+        let service = DeadlineLayer::new(SECOND).layer(service_fn(answer_after));
+        let started = tokio::time::Instant::now();
+        let error = service.clone().oneshot(SECOND * 3).await.unwrap_err();
+        assert_eq!(started.elapsed(), SECOND);
+        assert_eq!(error.to_string(), "the call did not end within its deadline of 1s");
+        assert!(service.oneshot(SECOND / 2).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_a_call_takes_as_long_as_it_takes() {
+        let service = DeadlineLayer::new(None).layer(service_fn(answer_after));
+        assert!(service.oneshot(SECOND * 3_600).await.is_ok());
+        assert_eq!(current_deadline(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_within_a_call_gets_the_earlier_deadline() {
+        let inner = DeadlineLayer::new(SECOND * 60).layer(service_fn(|()| async {
+            let left = current_deadline().unwrap().remaining(clock::now());
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(format!("{left:?}"))))
+        }));
+        let outer = DeadlineLayer::new(SECOND * 2).layer(service_fn(move |()| {
+            let inner = inner.clone();
+            async move {
+                tokio::time::sleep(SECOND / 2).await;
+                inner.oneshot(()).await
+            }
+        }));
+        let body = outer.oneshot(()).await.unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "1.5s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_cut_as_well() {
+        let service = DeadlineLayer::new(SECOND)
+            .layer(service_fn(|()| async { Ok::<_, BoxError>(Response::new(Never)) }));
+        let started = tokio::time::Instant::now();
+        let mut body = std::pin::pin!(service.oneshot(()).await.unwrap().into_body());
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(error.is::<Rejection>());
+        assert_eq!(started.elapsed(), SECOND);
+    }
+
+    struct Never;
+
+    impl Body for Never {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+}

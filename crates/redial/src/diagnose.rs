@@ -1,0 +1,164 @@
+//! What an error tells about the attempt that it ended.
+//!
+//! Transports know what they sent; layers above must not guess it from an error's text. A transport's
+//! error says through [`Diagnose`] what went wrong and what is proven, and everything else follows.
+
+use std::{error::Error, io, time::Duration};
+
+use redial_core::{Fault, Proof};
+
+/// Any error that can cross threads.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Errors that tell what went wrong with an attempt, and what is known about the server having
+/// acted.
+pub trait Diagnose {
+    /// Returns what this error tells.
+    fn diagnose(&self) -> Diagnosis;
+}
+
+/// What an error tells about the attempt that it ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Diagnosis {
+    /// What went wrong.
+    pub fault: Fault,
+    /// What is known about the server having acted.
+    pub proof: Proof,
+}
+
+/// Our own refusal to wait, or to go on: never an upstream's error in disguise.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// An attempt did not bring an answer in the time that one attempt has.
+    #[error("no answer within the attempt timeout of {after:?}")]
+    AttemptTimeout {
+        /// The time that an attempt has.
+        after: Duration,
+    },
+    /// The whole call did not end before its deadline.
+    #[error("the call did not end within its deadline of {after:?}")]
+    DeadlineExceeded {
+        /// The time that the call had when it reached the layer that kept it.
+        after: Duration,
+    },
+}
+
+/// A mark in a request's extensions: send this one over a connection of its own, not over a pooled
+/// one that may be as dead or as misdirected as the last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fresh;
+
+impl From<Fault> for Diagnosis {
+    /// Takes what the fault proves by itself.
+    fn from(fault: Fault) -> Self {
+        Self { fault, proof: fault.proof() }
+    }
+}
+
+impl Diagnose for Rejection {
+    fn diagnose(&self) -> Diagnosis {
+        match self {
+            Self::AttemptTimeout { .. } => Fault::AttemptTimeout.into(),
+            Self::DeadlineExceeded { .. } => {
+                Diagnosis { fault: Fault::Rejected, proof: Proof::Sent }
+            }
+        }
+    }
+}
+
+impl Diagnose for io::Error {
+    fn diagnose(&self) -> Diagnosis {
+        let fault = match self.kind() {
+            io::ErrorKind::ConnectionRefused => Fault::ConnectionRefused,
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::AddrNotAvailable => Fault::ConnectFailed,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Fault::ConnectionReset,
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
+                Fault::ConnectionClosed
+            }
+            io::ErrorKind::TimedOut => Fault::AttemptTimeout,
+            _ => Fault::Other,
+        };
+        fault.into()
+    }
+}
+
+impl Diagnose for BoxError {
+    /// Looks for the innermost error that can tell: a [`Rejection`] or an [`io::Error`].
+    fn diagnose(&self) -> Diagnosis {
+        let mut found = None;
+        let mut next: Option<&(dyn Error + 'static)> = Some(self.as_ref());
+        while let Some(error) = next {
+            let told = error.downcast_ref::<Rejection>().map(Diagnose::diagnose);
+            found = told
+                .or_else(|| error.downcast_ref::<io::Error>().map(Diagnose::diagnose))
+                .or(found);
+            next = error.source();
+        }
+        found.unwrap_or_else(|| Fault::Other.into())
+    }
+}
+
+impl Diagnose for std::convert::Infallible {
+    fn diagnose(&self) -> Diagnosis {
+        match *self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redial_core::Evidence;
+
+    use super::*;
+
+    #[test]
+    fn io_errors_tell_what_their_kind_tells() {
+        let table = [
+            (io::ErrorKind::ConnectionRefused, Fault::ConnectionRefused, Evidence::NeverSent),
+            (io::ErrorKind::NetworkUnreachable, Fault::ConnectFailed, Evidence::NeverSent),
+            (io::ErrorKind::ConnectionReset, Fault::ConnectionReset, Evidence::MaybeApplied),
+            (io::ErrorKind::UnexpectedEof, Fault::ConnectionClosed, Evidence::MaybeApplied),
+            (io::ErrorKind::TimedOut, Fault::AttemptTimeout, Evidence::MaybeApplied),
+            (io::ErrorKind::InvalidData, Fault::Other, Evidence::MaybeApplied),
+        ];
+        for (kind, fault, evidence) in table {
+            let Diagnosis { fault: told, proof } = io::Error::from(kind).diagnose();
+            assert_eq!((told, proof.evidence()), (fault, evidence), "{kind}");
+        }
+    }
+
+    #[test]
+    fn boxed_errors_are_searched_to_the_root() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] BoxError);
+
+        let rejection = Rejection::AttemptTimeout { after: Duration::from_secs(1) };
+        let boxed: BoxError = Box::new(Outer(Box::new(Outer(rejection.into()))));
+        assert_eq!(boxed.diagnose().fault, Fault::AttemptTimeout);
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let boxed: BoxError = Box::new(Outer(Box::new(refused)));
+        assert_eq!(boxed.diagnose().fault, Fault::ConnectionRefused);
+        let boxed: BoxError = "who knows".into();
+        assert_eq!(boxed.diagnose().fault, Fault::Other);
+    }
+
+    #[test]
+    fn our_own_refusals_say_how_long_we_waited() {
+        let after = Duration::from_millis(1_500);
+        let rejections =
+            [Rejection::AttemptTimeout { after }, Rejection::DeadlineExceeded { after }];
+        assert_eq!(
+            rejections.map(|rejection| rejection.to_string()),
+            [
+                "no answer within the attempt timeout of 1.5s",
+                "the call did not end within its deadline of 1.5s"
+            ]
+        );
+        assert_eq!(
+            rejections.map(|r| r.diagnose().fault),
+            [Fault::AttemptTimeout, Fault::Rejected]
+        );
+    }
+}

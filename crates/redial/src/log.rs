@@ -1,0 +1,143 @@
+//! One log line for each call: what was asked, what came of it, how long it took.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use http::{Method, Request, Response, Uri};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::Level;
+
+use crate::clock;
+
+/// Wraps services in [`Log`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogLayer {
+    _private: (),
+}
+
+/// A service that logs each call when it ends: at the level `INFO`, `WARN` for a status from 400 on,
+/// `ERROR` for an error, with fields named as in the Elastic Common Schema.
+///
+/// Of the target only host and path are logged: queries carry secrets. Where nobody listens, nothing
+/// is copied and no clock is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Log<S> {
+    inner: S,
+}
+
+pin_project! {
+    /// A call in flight that will be logged.
+    #[derive(Debug)]
+    pub struct LogFuture<F> {
+        #[pin]
+        call: F,
+        entry: Option<Entry>,
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    method: Method,
+    uri: Uri,
+    started: Instant,
+}
+
+impl LogLayer {
+    /// Creates the layer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { _private: () }
+    }
+}
+
+impl<S> Layer<S> for LogLayer {
+    type Service = Log<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Log { inner }
+    }
+}
+
+impl<S, B, T> Service<Request<B>> for Log<S>
+where
+    S: Service<Request<B>, Response = Response<T>, Error: fmt::Display>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = LogFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let entry = tracing::enabled!(Level::ERROR).then(|| Entry {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            started: clock::now(),
+        });
+        LogFuture { call: self.inner.call(request), entry }
+    }
+}
+
+impl<F, T, E> Future for LogFuture<F>
+where
+    F: Future<Output = Result<Response<T>, E>>,
+    E: fmt::Display,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let outcome = ready!(this.call.poll(cx));
+        if let Some(entry) = this.entry.take() {
+            entry.write(&outcome);
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl Entry {
+    fn write<T, E: fmt::Display>(&self, outcome: &Result<Response<T>, E>) {
+        let took = clock::now().saturating_duration_since(self.started);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        macro_rules! line {
+            ($level:ident, $outcome:literal, $($field:tt)*) => {
+                tracing::$level!(
+                    http.request.method = %self.method,
+                    url.domain = self.uri.host().unwrap_or_default(),
+                    url.path = self.uri.path(),
+                    event.duration = nanos,
+                    event.outcome = $outcome,
+                    $($field)*
+                )
+            };
+        }
+        match outcome {
+            Ok(response) if response.status().as_u16() < 400 => {
+                line!(
+                    info,
+                    "success",
+                    http.response.status_code = response.status().as_u16(),
+                    "call answered"
+                );
+            }
+            Ok(response) => {
+                line!(
+                    warn,
+                    "failure",
+                    http.response.status_code = response.status().as_u16(),
+                    "call refused"
+                );
+            }
+            Err(error) => line!(error, "failure", error.message = %error, "call failed"),
+        }
+    }
+}
