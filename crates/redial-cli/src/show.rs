@@ -1,0 +1,95 @@
+//! Figures as people read them.
+
+use std::time::Duration;
+
+/// Writes a span in the unit that suits it: `0`, `850 µs`, `12 ms`, `1.25 s`, `2 min 5 s`.
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs_f64();
+    match span.as_nanos() {
+        0 => "0".to_owned(),
+        1..1_000 => format!("{} ns", span.as_nanos()),
+        1_000..1_000_000 => format!("{} µs", short(seconds * 1e6)),
+        1_000_000..1_000_000_000 => format!("{} ms", short(seconds * 1e3)),
+        1_000_000_000..120_000_000_000 => format!("{} s", short(seconds)),
+        _ => {
+            let whole = span.as_secs();
+            let (hours, minutes, seconds) = (whole / 3_600, whole / 60 % 60, whole % 60);
+            let parts = [(hours, "h"), (minutes, "min"), (seconds, "s")];
+            let parts = parts.iter().filter(|(n, _)| *n != 0).map(|(n, unit)| format!("{n} {unit}"));
+            parts.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+/// Writes milliseconds for programs: to the microsecond.
+pub(crate) fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Draws a bar for `share` of `width` characters, in eighths of a character.
+pub(crate) fn bar(share: f64, width: usize) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "a share of a terminal's width"
+    )]
+    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
+    let rest = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+    format!("{}{rest}", "█".repeat(eighths / 8))
+}
+
+/// Pads `text` to `width` characters.
+pub(crate) fn pad(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(text.chars().count());
+    format!("{text}{}", " ".repeat(missing))
+}
+
+/// At most three digits that matter.
+fn short(number: f64) -> String {
+    let decimals = if number < 10.0 {
+        2
+    } else if number < 100.0 {
+        1
+    } else {
+        0
+    };
+    let text = format!("{number:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_written_in_the_unit_that_suits_them() {
+        let table = [
+            (0, "0"),
+            (999, "999 ns"),
+            (850_000, "850 µs"),
+            (12_000_000, "12 ms"),
+            (12_340_000, "12.3 ms"),
+            (1_250_000_000, "1.25 s"),
+            (119_000_000_000, "119 s"),
+            (125_000_000_000, "2 min 5 s"),
+            (86_400_000_000_000, "24 h"),
+        ];
+        for (nanos, text) in table {
+            assert_eq!(span(Duration::from_nanos(nanos)), text);
+        }
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_share() {
+        assert_eq!(bar(0.5, 4), "██");
+        assert_eq!(bar(0.5625, 2), "█▏");
+        assert_eq!(bar(2.0, 3), "███");
+        assert_eq!(bar(-1.0, 3), "");
+        assert_eq!(pad("é", 3), "é  ");
+    }
+}
