@@ -2,6 +2,7 @@
 //! (TH), where our decision agrees with theirs. `vectors/README.md` lists what is left out, and why.
 
 #![expect(clippy::unwrap_used, reason = "a vector that cannot be read should stop the test")]
+#![expect(clippy::float_cmp, reason = "whole billionths are shown exactly")]
 #![expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
 
 use std::{

@@ -97,7 +97,8 @@ impl Connection {
         let received = self.ledger.read(|book| book.requests.get(index).cloned());
         let received = received.ok_or(io::ErrorKind::NotFound)?;
         let reply = self.script.reply(drawn, &received);
-        let next = Answer { head, reply: &reply, ledger: &self.ledger }.play(&mut self.wire).await?;
+        let next =
+            Answer { head, reply: &reply, ledger: &self.ledger }.play(&mut self.wire).await?;
         match (early, next) {
             (true, Next::Reuse) => self.read_body(head, index).await?,
             (true, Next::Drop) if reply.ending.is_polite() => self.wire.close_politely().await,
@@ -141,7 +142,8 @@ impl Head {
     /// Tells whether the client wants another exchange on this connection.
     fn keeps_alive(&self) -> bool {
         let connection = find(&self.headers, "connection").unwrap_or_default();
-        let has = |option: &str| connection.split(',').any(|o| o.trim().eq_ignore_ascii_case(option));
+        let has =
+            |option: &str| connection.split(',').any(|o| o.trim().eq_ignore_ascii_case(option));
         if self.is_http10 { has("keep-alive") } else { !has("close") }
     }
 }

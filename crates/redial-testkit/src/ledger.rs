@@ -104,7 +104,7 @@ impl Ledger {
         index
     }
 
-    /// Changes an entry, and returns a copy of it.
+    /// Changes an entry.
     pub(crate) fn amend(&self, index: usize, change: impl FnOnce(&mut Received)) {
         self.book.send_modify(|book| {
             if let Some(received) = book.requests.get_mut(index) {

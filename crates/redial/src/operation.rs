@@ -48,13 +48,15 @@ pub struct Exhausted<E> {
     stop: Stop,
 }
 
+type Hook<E> = Box<dyn FnMut(&E, Duration) + Send>;
+
 /// An operation and how it is retried; see [`retrying`].
 #[must_use = "nothing runs before it is awaited or called"]
 pub struct Retrying<Op, E> {
     op: Op,
     policy: RepeatPolicy,
     retry_if: Box<dyn FnMut(&E) -> bool + Send>,
-    notify: Box<dyn FnMut(&E, Duration) + Send>,
+    notify: Hook<E>,
     last_error_only: bool,
     entropy: Entropy,
 }

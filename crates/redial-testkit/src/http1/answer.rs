@@ -106,7 +106,7 @@ impl Answer<'_> {
     }
 
     fn is_chunked(&self) -> bool {
-        self.reply.chunked && !self.frames_itself()
+        self.reply.chunked && !self.frames_itself() && !forbids_body(self.reply.status)
     }
 
     /// Tells whether the script announces the body by a header of its own.

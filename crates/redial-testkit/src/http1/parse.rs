@@ -24,7 +24,7 @@ pub(super) enum Framing {
 }
 
 pub(super) type Fields = Vec<(String, String)>;
-type Parsed<T> = io::Result<Option<(T, usize)>>;
+pub(super) type Parsed<T> = io::Result<Option<(T, usize)>>;
 
 /// Reads a request's head.
 pub(super) fn head(bytes: &[u8]) -> Parsed<Head> {
@@ -120,7 +120,8 @@ mod tests {
             "content-length: ",
             "transfer-encoding: gzip",
         ] {
-            let error = head(format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).unwrap_err();
+            let error =
+                head(format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{fields}");
         }
     }

@@ -9,7 +9,7 @@ use tokio::{
     time,
 };
 
-use super::parse::{self, Fields, Framing, Head, malformed};
+use super::parse::{self, Fields, Framing, Head, Parsed, malformed};
 
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -130,10 +130,7 @@ impl Wire {
     }
 
     /// Reads until `parse` finds its part, and takes that part away.
-    async fn parse<T>(
-        &mut self,
-        parse: fn(&[u8]) -> io::Result<Option<(T, usize)>>,
-    ) -> io::Result<T> {
+    async fn parse<T>(&mut self, parse: fn(&[u8]) -> Parsed<T>) -> io::Result<T> {
         loop {
             if let Some((part, length)) = parse(&self.unread)? {
                 self.unread.advance(length);

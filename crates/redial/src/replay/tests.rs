@@ -26,12 +26,12 @@ impl Body for Script {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.is_ready = self.frames.len() % 2 == 0;
+        self.is_ready = self.frames.len().is_multiple_of(2);
         Poll::Ready(self.frames.pop_front())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 

@@ -1,0 +1,51 @@
+//! A call that succeeds allocates nothing of its own but the copy of the head that a retry would
+//! need.
+
+#[path = "support/road.rs"]
+mod road;
+
+use redial::{DeadlineLayer, Omit, RetryLayer, core::Policy};
+use road::{Ideal, call, request};
+use tower::Layer;
+
+/// The allocations of one warm call with `fields` header fields in its request.
+fn allocations<S>(client: &mut S, fields: usize) -> u64
+where
+    S: tower::Service<http::Request<http_body_util::Empty<bytes::Bytes>>>,
+{
+    assert!(call(client, request(fields)), "the first call opens the origin's budget");
+    let sent = request(fields);
+    allocation_counter::measure(|| assert!(call(client, sent))).count_total
+}
+
+fn copy_of_a_head(fields: usize) -> u64 {
+    let (head, _) = request(fields).into_parts();
+    allocation_counter::measure(|| drop(head.clone())).count_total
+}
+
+#[tokio::test]
+async fn a_retry_layer_costs_the_copy_of_the_head() {
+    for fields in [0, 1, 6] {
+        let bare = allocations(&mut Ideal, fields);
+        let mut client = RetryLayer::new(Policy::default()).layer(Ideal);
+        let added = allocations(&mut client, fields) - bare;
+        assert!(added <= copy_of_a_head(fields), "{fields} fields: {added}");
+        assert!(fields != 0 || added == 0, "without fields there is nothing to copy: {added}");
+    }
+}
+
+#[tokio::test]
+async fn the_whole_stack_costs_no_more() {
+    for fields in [0, 6] {
+        let policy =
+            Policy { deadline: Some(std::time::Duration::from_secs(9)), ..Policy::default() };
+        let mut client = redial::stack(policy).layer(Ideal);
+        let added = allocations(&mut client, fields);
+        assert!(added <= copy_of_a_head(fields), "{fields} fields: {added}");
+    }
+    let mut client = redial::stack(Policy::default())
+        .retry(Omit)
+        .deadline(DeadlineLayer::new(None))
+        .layer(Ideal);
+    assert_eq!(allocations(&mut client, 6), 0);
+}
