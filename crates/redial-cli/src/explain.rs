@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, requ
 use redial::{
     Diagnosis,
     core::{
-        Attempt, Deadline, Decision, Evidence, Fault, Policy, Progress, Proof, Reading, Stop,
+        Attempt, Evidence, Fault, Policy, Progress, Proof, Reading, Stop,
         Verdict,
     },
     http::{Answer, idempotency_of, read},

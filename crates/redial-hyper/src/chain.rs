@@ -10,13 +10,14 @@ use std::{error::Error, io, iter};
 pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |error| {
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match wrapped {
-            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
+    iter::successors(Some(error), |error| next(*error))
+}
+
+fn next<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 /// Returns the outermost cause of type `E`.
@@ -30,7 +31,7 @@ mod tests {
 
     #[test]
     fn what_an_io_error_wraps_is_found() {
-        let inner = io::Error::new(io::ErrorKind::Other, std::fmt::Error);
+        let inner = io::Error::other(std::fmt::Error);
         let outer = io::Error::new(io::ErrorKind::InvalidData, inner);
         assert!(find::<std::fmt::Error>(&outer).is_some());
         assert!(find::<std::num::ParseIntError>(&outer).is_none());

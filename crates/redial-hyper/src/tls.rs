@@ -39,7 +39,7 @@ pub(crate) struct Tls {
     given: RootCertStore,
     is_native: bool,
     alpn: Vec<Vec<u8>>,
-    connector: OnceCell<TlsConnector>,
+    config: OnceCell<Arc<ClientConfig>>,
 }
 
 /// What a handshake came to grief over.
@@ -69,7 +69,7 @@ impl Tls {
         };
         let given = pem.map_or_else(|| Ok(RootCertStore::empty()), |pem| certificates(pem))?;
         let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Self { given, is_native, alpn, connector: OnceCell::new() })
+        Ok(Self { given, is_native, alpn, config: OnceCell::new() })
     }
 
     /// Makes a TLS connection to `host` over `socket`.
@@ -79,11 +79,12 @@ impl Tls {
         socket: Socket,
     ) -> Result<TlsStream<Socket>, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(TlsError::ServerName)?;
-        let connector = self.connector.get_or_try_init(|| self.set_up()).await?;
+        let config = self.config.get_or_try_init(|| self.set_up()).await?;
+        let connector = TlsConnector::from(Arc::clone(config));
         connector.connect(name, socket).await.map_err(TlsError::Handshake)
     }
 
-    async fn set_up(&self) -> Result<TlsConnector, TlsError> {
+    async fn set_up(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let mut roots = self.given.clone();
         if self.is_native {
             let native = tokio::task::spawn_blocking(native).await;
@@ -96,7 +97,7 @@ impl Tls {
         let config = config.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols.clone_from(&self.alpn);
-        Ok(TlsConnector::from(Arc::new(config)))
+        Ok(Arc::new(config))
     }
 }
 
@@ -135,6 +136,6 @@ mod tests {
     #[test]
     fn the_systems_certificates_wait_for_the_first_https_connection() {
         let tls = Tls::new(&Roots::Native, &[]).unwrap();
-        assert!(tls.connector.get().is_none() && tls.given.is_empty());
+        assert!(tls.config.get().is_none() && tls.given.is_empty());
     }
 }

@@ -61,8 +61,8 @@ impl Call {
     /// key and one in 50 one without.
     fn draw(entropy: &Entropy) -> Self {
         let kind = match entropy.draw() % 100 {
-            0..2 => Kind::Post,
-            2..6 => Kind::KeyedPost,
+            0..3 => Kind::Post,
+            3..7 => Kind::KeyedPost,
             _ => Kind::Get,
         };
         let trouble = match entropy.draw() % 36 {

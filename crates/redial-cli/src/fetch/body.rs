@@ -5,8 +5,6 @@ use std::{
     pin::pin,
 };
 
-use bytes::Bytes;
-use http::Response;
 use http_body_util::BodyExt;
 use redial::{
     BoxError, Rejection,
@@ -180,6 +178,9 @@ fn cannot(name: &Path, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::Response;
+
     use super::*;
 
     #[test]

@@ -197,7 +197,7 @@ fn follow(request: Request<Bytes>, status: u16, target: Uri) -> Request<Bytes> {
 
 fn refused(status: u16, message: &str) -> Ended {
     let message = Some(message.to_owned());
-    Ended { status: Some(status), stop: Stop::Permanent, is_refused: false, message }
+    Ended { status: Some(status), stop: Stop::Permanent, is_refused: true, message }
 }
 
 /// What an error of the answer's body says went wrong.

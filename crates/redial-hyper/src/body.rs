@@ -1,0 +1,157 @@
+//! The body of an answer.
+//!
+//! Its errors are the transport's own: whoever reads half a body learns that the answer was cut, not
+//! that an I/O error occurred. Decoding is done here too, so that both kinds read the same.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use redial::BoxError;
+use redial_core::Fault;
+use tower_http::decompression::{Decompression, DecompressionBody};
+use tower_service::Service;
+
+use crate::{chain, error::Error, origin::Origin};
+
+/// The body of an answer.
+///
+/// # Errors
+///
+/// Reading fails with `ResponseTruncated` if the answer ends too early, whatever the reason, and with
+/// `Protocol` if it makes no sense. Either way the proof is `Answered`: the server has acted.
+///
+/// # Cancellation
+///
+/// Dropping a body that was not read to its end resets the HTTP/2 stream, or closes the HTTP/1.1
+/// connection.
+pub struct Body {
+    kind: Kind,
+}
+
+enum Kind {
+    Plain(Plain),
+    Decoded(Pin<Box<DecompressionBody<Plain>>>, Origin),
+}
+
+/// The body as it comes over the wire.
+pub(crate) struct Plain {
+    incoming: Incoming,
+    origin: Origin,
+}
+
+/// A service that has its one answer already.
+struct Answered(Option<Response<Plain>>);
+
+impl Body {
+    /// Returns `answer` with its body as it comes over the wire.
+    pub(crate) fn plain(answer: Response<Incoming>, origin: Origin) -> Response<Self> {
+        answer.map(|incoming| Self { kind: Kind::Plain(Plain { incoming, origin }) })
+    }
+
+    /// Returns `answer` with its body decoded, and without the fields that tell of the encoding, if
+    /// it is one that was asked for.
+    pub(crate) async fn decoded(answer: Response<Incoming>, origin: Origin) -> Response<Self> {
+        let answer = answer.map(|incoming| Plain { incoming, origin: origin.clone() });
+        let answer = Decompression::new(Answered(Some(answer))).call(Request::new(())).await;
+        let Ok(answer) = answer;
+        answer.map(|body| Self { kind: Kind::Decoded(Box::pin(body), origin) })
+    }
+}
+
+/// The codings that [`Body::decoded`] understands, in the order of preference.
+pub(crate) const ACCEPTED: &str = "gzip, br, zstd";
+
+impl Service<Request<()>> for Answered {
+    type Response = Response<Plain>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Plain>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(Ok(self.0.take().expect("the service lives for one call")))
+    }
+}
+
+impl http_body::Body for Plain {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        frame.map_err(|error| Error::reading(&self.origin, error))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.kind {
+            Kind::Plain(plain) => Pin::new(plain).poll_frame(cx),
+            Kind::Decoded(decoded, origin) => {
+                decoded.as_mut().poll_frame(cx).map_err(|error| undecodable(origin, error))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(plain) => plain.is_end_stream(),
+            Kind::Decoded(decoded, _) => decoded.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Plain(plain) => plain.size_hint(),
+            Kind::Decoded(decoded, _) => decoded.size_hint(),
+        }
+    }
+}
+
+/// Tells what was wrong on the wire from what was wrong with the coding.
+fn undecodable(origin: &Origin, error: BoxError) -> Error {
+    let error = match error.downcast::<Error>() {
+        Ok(error) => return *error,
+        Err(error) => error,
+    };
+    let kind = chain::find::<io::Error>(error.as_ref()).map(io::Error::kind);
+    let is_cut = kind == Some(io::ErrorKind::UnexpectedEof);
+    let fault = if is_cut { Fault::ResponseTruncated } else { Fault::Protocol };
+    Error::decoding(origin, fault, error)
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_decoded = matches!(self.kind, Kind::Decoded(..));
+        f.debug_struct("Body").field("is_decoded", &is_decoded).finish_non_exhaustive()
+    }
+}
