@@ -31,13 +31,25 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
     /// When to color what people read
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
     color: Color,
     /// Log to stderr: a level (error, warn, info, debug, trace) or filters like `redial=debug`
     #[arg(long, global = true, value_name = "FILTER", env = "REDIAL_LOG", help_heading = "Output")]
     log: Option<String>,
     /// How log lines are written
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "human", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "human",
+        help_heading = "Output"
+    )]
     log_format: LogFormat,
 }
 

@@ -45,7 +45,10 @@ pub(crate) fn run(args: &DemoArgs, out: &mut Output) -> Result<u8, Failure> {
     let runtime = runtime.map_err(|error| Failure::usage(format!("cannot start: {error}")))?;
     if !args.json {
         let DemoArgs { calls, rate, seed, .. } = args;
-        writeln!(out, "{calls} calls a side, {rate} a second, to an upstream that fails (seed {seed})")?;
+        writeln!(
+            out,
+            "{calls} calls a side, {rate} a second, to an upstream that fails (seed {seed})"
+        )?;
         out.flush()?;
     }
     let finished = runtime.block_on(async {
@@ -72,9 +75,11 @@ pub(crate) fn run(args: &DemoArgs, out: &mut Output) -> Result<u8, Failure> {
 }
 
 async fn play(args: &DemoArgs) -> Result<[Tally; 2], Failure> {
-    let cannot = |error: std::io::Error| Failure::usage(format!("cannot listen on loopback: {error}"));
+    let cannot =
+        |error: std::io::Error| Failure::usage(format!("cannot listen on loopback: {error}"));
     let script = Arc::new(Script::new(args.seed, args.calls));
-    let without = Arc::new(Client::plain(Upstream::start(Arc::clone(&script)).await.map_err(cannot)?)?);
+    let without =
+        Arc::new(Client::plain(Upstream::start(Arc::clone(&script)).await.map_err(cannot)?)?);
     let upstream = Upstream::start(Arc::clone(&script)).await.map_err(cannot)?;
     let with = Arc::new(Client::redial(upstream, args.seed)?);
 

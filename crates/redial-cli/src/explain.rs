@@ -8,10 +8,7 @@ use std::{io::Write, path::PathBuf, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, request};
 use redial::{
     Diagnosis,
-    core::{
-        Attempt, Evidence, Fault, Policy, Progress, Proof, Reading, Stop,
-        Verdict,
-    },
+    core::{Attempt, Evidence, Fault, Policy, Progress, Proof, Reading, Stop, Verdict},
     http::{Answer, idempotency_of, read},
 };
 use serde_json::json;
@@ -157,9 +154,10 @@ impl Case {
 
     /// The request's head, and the answer's fields. Fields that belong to requests go there.
     fn heads(&self) -> Result<(request::Parts, HeaderMap), String> {
-        let method: Method = self.method.parse().map_err(|_| {
-            format!("method `{}` is not a token (RFC 9110 §5.6.2)", self.method)
-        })?;
+        let method: Method = self
+            .method
+            .parse()
+            .map_err(|_| format!("method `{}` is not a token (RFC 9110 §5.6.2)", self.method))?;
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = method;
         let mut headers = HeaderMap::new();

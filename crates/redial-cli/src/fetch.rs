@@ -16,11 +16,7 @@ use self::{
     record::{Recorder, Report},
     timeline::Timeline,
 };
-use crate::{
-    cli::Failure,
-    policy::PolicyArgs,
-    style::Color,
-};
+use crate::{cli::Failure, policy::PolicyArgs, style::Color};
 
 /// Send a request; retry it when that is safe
 ///
@@ -146,7 +142,8 @@ impl FetchArgs {
             .decompress(!no_decompress);
         if let Some(file) = cacert {
             let pem = std::fs::read(file);
-            let pem = pem.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+            let pem =
+                pem.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
             builder = builder.roots(redial_hyper::Roots::NativeAnd(pem));
         }
         builder.build().map_err(|error| Failure::usage(error.to_string()))
@@ -165,7 +162,8 @@ impl FetchArgs {
             let tries = if attempts == 1 { "attempt" } else { "attempts" };
             let message = match (ended.stop, ended.status) {
                 (Stop::Success, _) => {
-                    timeline.line(&style.good(&format!("✓ done after {attempts} {tries} in {took}")));
+                    timeline
+                        .line(&style.good(&format!("✓ done after {attempts} {tries} in {took}")));
                     return;
                 }
                 (Stop::Cancelled, _) => "interrupted".to_owned(),

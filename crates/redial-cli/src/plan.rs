@@ -42,7 +42,8 @@ pub(crate) fn run(args: &PlanArgs, out: &mut Output) -> Result<u8, Failure> {
     let policy = args.policy.resolve()?.policy;
     let rule = *policy.retry.rule(args.class);
     if RETRIES_MAX < rule.max_retries {
-        let message = format!("{} retries are too many to show: at most {RETRIES_MAX}", rule.max_retries);
+        let message =
+            format!("{} retries are too many to show: at most {RETRIES_MAX}", rule.max_retries);
         return Err(Failure::usage(message));
     }
     match args.draws {

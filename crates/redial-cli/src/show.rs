@@ -15,7 +15,8 @@ pub(crate) fn span(span: Duration) -> String {
             let whole = span.as_secs();
             let (hours, minutes, seconds) = (whole / 3_600, whole / 60 % 60, whole % 60);
             let parts = [(hours, "h"), (minutes, "min"), (seconds, "s")];
-            let parts = parts.iter().filter(|(n, _)| *n != 0).map(|(n, unit)| format!("{n} {unit}"));
+            let parts =
+                parts.iter().filter(|(n, _)| *n != 0).map(|(n, unit)| format!("{n} {unit}"));
             parts.collect::<Vec<_>>().join(" ")
         }
     }

@@ -24,7 +24,9 @@ impl Color {
     /// Returns how to write to `stream`.
     pub(crate) fn on(self, stream: &impl IsTerminal) -> Style {
         let is_colored = match self {
-            Self::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            Self::Auto => {
+                stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
             Self::Always => true,
             Self::Never => false,
         };

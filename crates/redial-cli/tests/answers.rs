@@ -26,7 +26,8 @@ fn value(args: &[&str]) -> Value {
 
 #[test]
 fn the_waits_of_additive_jitter_are_one_to_two_two_to_four_four_to_eight_seconds() {
-    let plan = value(&["plan", "--initial", "1s", "--factor", "2", "--jitter", "additive", "--json"]);
+    let plan =
+        value(&["plan", "--initial", "1s", "--factor", "2", "--jitter", "additive", "--json"]);
     let expected = json!([
         {"retry": 1, "base_ms": 1000.0, "min_ms": 1000.0, "max_ms": 2000.0, "sum_max_ms": 2000.0},
         {"retry": 2, "base_ms": 2000.0, "min_ms": 2000.0, "max_ms": 4000.0, "sum_max_ms": 6000.0},
@@ -48,7 +49,10 @@ fn every_schedule_can_be_planned() {
     assert_eq!(max(&decorrelated), json!([30.0, 90.0, 100.0, 100.0]));
     let proportional = ["--initial", "100ms", "--jitter", "proportional:0.2"];
     assert_eq!(max(&proportional), json!([120.0, 240.0, 480.0, 960.0]));
-    assert_eq!(max(&["--initial", "500ms", "--factor", "1.5"]), json!([500.0, 750.0, 1125.0, 1687.5]));
+    assert_eq!(
+        max(&["--initial", "500ms", "--factor", "1.5"]),
+        json!([500.0, 750.0, 1125.0, 1687.5])
+    );
 }
 
 #[test]
@@ -63,7 +67,10 @@ fn draws_repeat_with_their_seed() {
 #[test]
 fn a_plan_is_a_table_and_a_chart() {
     let plan = text(&["plan", "--initial", "1s", "--jitter", "none"]);
-    assert!(plan.contains("before jitter") && plan.contains("latest sum") && plan.contains('█'), "{plan}");
+    assert!(
+        plan.contains("before jitter") && plan.contains("latest sum") && plan.contains('█'),
+        "{plan}"
+    );
     assert!(!plan.contains('\u{1b}'), "no colors where nobody looks");
     assert!(text(&["plan", "--color", "always"]).contains('\u{1b}'));
 }
@@ -80,13 +87,30 @@ fn classes_have_their_own_waits_until_flags_override_them() {
 #[test]
 fn a_post_that_met_a_503_is_explained() {
     let explained = value(&[
-        "explain", "--method", "POST", "--status", "503", "-H", "Retry-After: 120", "--json",
+        "explain",
+        "--method",
+        "POST",
+        "--status",
+        "503",
+        "-H",
+        "Retry-After: 120",
+        "--json",
     ]);
     let Value::Object(fields) = &explained else { panic!("{explained}") };
     let keys: Vec<_> = fields.keys().map(String::as_str).collect();
     assert_eq!(
         keys,
-        ["verdict", "class", "evidence", "decision", "stop", "pushback_ms", "delay_min_ms", "delay_max_ms", "because"]
+        [
+            "verdict",
+            "class",
+            "evidence",
+            "decision",
+            "stop",
+            "pushback_ms",
+            "delay_min_ms",
+            "delay_max_ms",
+            "because"
+        ]
     );
     assert_eq!(explained["decision"], "stop");
     assert_eq!(explained["stop"], "maybe_applied");
@@ -119,7 +143,10 @@ fn a_batch_is_answered_line_by_line() {
     let retry = || (Value::from("retry"), Value::Null);
     let stop = |why: &str| (Value::from("stop"), Value::from(why));
     assert_eq!(decision(0), retry());
-    assert_eq!((&answers[0]["delay_min_ms"], &answers[0]["delay_max_ms"]), (&2000.0.into(), &2500.0.into()));
+    assert_eq!(
+        (&answers[0]["delay_min_ms"], &answers[0]["delay_max_ms"]),
+        (&2000.0.into(), &2500.0.into())
+    );
     assert_eq!(decision(1), retry());
     assert_eq!(decision(2), stop("maybe_applied"));
     assert_eq!(decision(3), retry());
@@ -136,7 +163,10 @@ fn a_batch_is_answered_line_by_line() {
 
 #[test]
 fn a_line_that_makes_no_sense_is_named_and_the_rest_is_answered() {
-    let (status, answers) = batch("{\"status\":503}\nnonsense\n{\"status\":1}\n{\"stat\":503}\n\n{\"status\":404}\n", &[]);
+    let (status, answers) = batch(
+        "{\"status\":503}\nnonsense\n{\"status\":1}\n{\"stat\":503}\n\n{\"status\":404}\n",
+        &[],
+    );
     assert_eq!(status, Some(2));
     assert_eq!(answers.len(), 5);
     assert_eq!(answers[1]["line"], 2);
@@ -146,7 +176,10 @@ fn a_line_that_makes_no_sense_is_named_and_the_rest_is_answered() {
 
 #[test]
 fn a_deadline_is_counted_from_what_has_elapsed() {
-    let (_, answers) = batch("{\"status\":503,\"elapsed_ms\":1900,\"headers\":[[\"retry-after\",\"1\"]]}\n", &["--deadline", "2s"]);
+    let (_, answers) = batch(
+        "{\"status\":503,\"elapsed_ms\":1900,\"headers\":[[\"retry-after\",\"1\"]]}\n",
+        &["--deadline", "2s"],
+    );
     assert_eq!(answers[0]["stop"], "pushback_too_long");
 }
 
@@ -163,7 +196,8 @@ fn files_are_checked_with_line_and_column() {
     let dir = std::env::temp_dir().join(format!("redial-check-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir_all(&dir).unwrap();
     let (good, bad) = (dir.join("good.json"), dir.join("bad.yaml"));
-    let compact = r#"{"maxRetries":3,"initialDelayMs":1000,"backoffFactor":2,"jitterEnabled":true}"#;
+    let compact =
+        r#"{"maxRetries":3,"initialDelayMs":1000,"backoffFactor":2,"jitterEnabled":true}"#;
     std::fs::write(&good, compact).unwrap();
     std::fs::write(&bad, "policies:\n  default:\n    max_retires: 3\n").unwrap();
     let (good, bad) = (good.to_string_lossy(), bad.to_string_lossy());

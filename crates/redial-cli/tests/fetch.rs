@@ -59,7 +59,8 @@ const QUICK: [&str; 4] = ["--initial", "10ms", "--jitter", "none"];
 
 #[tokio::test]
 async fn a_call_gets_through_and_the_report_tells_how() {
-    let upstream = Upstream::script([Reply::status(503), Reply::reset(), Reply::ok("here\n")]).await;
+    let upstream =
+        Upstream::script([Reply::status(503), Reply::reset(), Reply::ok("here\n")]).await;
     let url = upstream.url("/x");
     let ran = fetch(&[&[url.as_str(), "-v"], &QUICK[..]].concat()).await;
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), "here\n"));
@@ -74,8 +75,18 @@ async fn a_call_gets_through_and_the_report_tells_how() {
     assert_eq!(
         keys,
         [
-            "attempt", "start_ms", "duration_ms", "status", "error", "evidence", "verdict", "class",
-            "decision", "reason", "pushback_ms", "delay_ms"
+            "attempt",
+            "start_ms",
+            "duration_ms",
+            "status",
+            "error",
+            "evidence",
+            "verdict",
+            "class",
+            "decision",
+            "reason",
+            "pushback_ms",
+            "delay_ms"
         ]
     );
     let column = |key: &str| Value::from_iter(attempts.iter().map(|attempt| attempt[key].clone()));
@@ -94,20 +105,29 @@ async fn a_post_is_sent_once_after_a_503() {
     let ran = fetch(&["-X", "POST", "-d", "x", &upstream.url("/")]).await;
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(4), "down"));
     assert_eq!(upstream.requests().len(), 1);
-    assert_eq!((&ran.report["outcome"], &ran.report["stop"]), (&"exhausted".into(), &"maybe_applied".into()));
+    assert_eq!(
+        (&ran.report["outcome"], &ran.report["stop"]),
+        (&"exhausted".into(), &"maybe_applied".into())
+    );
     assert!(ran.stderr.contains("503"), "{}", ran.stderr);
 }
 
 #[tokio::test]
 async fn a_post_to_a_closed_port_is_repeated() {
     let url = format!("http://{}/", refused_addr());
-    let ran = fetch(&[&["-X", "POST", "-d", "x", url.as_str(), "--max-retries", "2"], &QUICK[..]].concat()).await;
+    let ran = fetch(
+        &[&["-X", "POST", "-d", "x", url.as_str(), "--max-retries", "2"], &QUICK[..]].concat(),
+    )
+    .await;
     assert_eq!(ran.status, Some(4));
     let attempts = ran.report["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 3);
     assert!(attempts.iter().all(|attempt| attempt["error"] == "connection_refused"));
     assert!(attempts.iter().all(|attempt| attempt["evidence"] == "never_sent"));
-    assert_eq!((&ran.report["status"], &ran.report["stop"]), (&Value::Null, &"retries_exhausted".into()));
+    assert_eq!(
+        (&ran.report["status"], &ran.report["stop"]),
+        (&Value::Null, &"retries_exhausted".into())
+    );
 }
 
 #[tokio::test]
@@ -118,7 +138,8 @@ async fn a_key_makes_a_post_repeatable_and_stays_the_same() {
     let ran = fetch(&[&args[..], &QUICK[..]].concat()).await;
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), "paid"));
     let requests = upstream.requests();
-    let keys: Vec<_> = requests.iter().map(|request| request.header("idempotency-key").unwrap()).collect();
+    let keys: Vec<_> =
+        requests.iter().map(|request| request.header("idempotency-key").unwrap()).collect();
     assert_eq!(keys.len(), 3);
     assert!(keys.iter().all(|key| *key == keys[0] && key.len() == 38), "{keys:?}");
     let ran = fetch(&["-X", "POST", &upstream.url("/"), "--idempotency-key", "my-key"]).await;
@@ -128,7 +149,8 @@ async fn a_key_makes_a_post_repeatable_and_stays_the_same() {
 
 #[tokio::test]
 async fn a_wish_is_obeyed() {
-    let upstream = Upstream::script([Reply::status(429).header("retry-after", "2"), Reply::ok("ok")]).await;
+    let upstream =
+        Upstream::script([Reply::status(429).header("retry-after", "2"), Reply::ok("ok")]).await;
     let ran = fetch(&["-X", "POST", &upstream.url("/")]).await;
     assert_eq!(ran.status, Some(0));
     let at: Vec<_> = upstream.requests().iter().map(|request| request.at).collect();
@@ -144,7 +166,10 @@ async fn a_wish_for_a_day_returns_at_once_and_is_shown() {
     assert_eq!(ran.status, Some(5));
     assert!(ran.took < MS * 1_000, "{:?}", ran.took);
     assert!(ran.stderr.contains("24 h"), "{}", ran.stderr);
-    assert_eq!((&ran.report["outcome"], &ran.report["stop"]), (&"deadline".into(), &"pushback_too_long".into()));
+    assert_eq!(
+        (&ran.report["outcome"], &ran.report["stop"]),
+        (&"deadline".into(), &"pushback_too_long".into())
+    );
     assert_eq!(ran.report["attempts"][0]["pushback_ms"], 86_400_000.0);
 }
 
@@ -170,7 +195,10 @@ async fn permanent_answers_end_it_and_are_shown() {
     let upstream = Upstream::script([Reply::status(404).body("nothing here")]).await;
     let ran = fetch(&[&upstream.url("/"), "-i"]).await;
     assert_eq!(ran.status, Some(3));
-    assert!(ran.stdout.starts_with("HTTP/1.1 404 Not Found\r\n") && ran.stdout.ends_with("nothing here"));
+    assert!(
+        ran.stdout.starts_with("HTTP/1.1 404 Not Found\r\n")
+            && ran.stdout.ends_with("nothing here")
+    );
     assert_eq!((&ran.report["outcome"], &ran.report["status"]), (&"permanent".into(), &404.into()));
     let quiet = fetch(&[&upstream.url("/"), "-q"]).await;
     assert_eq!((quiet.status, quiet.stderr.as_str()), (Some(3), ""));
@@ -239,7 +267,8 @@ async fn data_comes_from_text_files_and_standard_input() {
     drop(stdin);
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
     let requests = upstream.requests();
-    let bodies: Vec<_> = requests.iter().map(|request| (&request.method[..], &request.body[..])).collect();
+    let bodies: Vec<_> =
+        requests.iter().map(|request| (&request.method[..], &request.body[..])).collect();
     assert_eq!(bodies, [("POST", &b"from a file"[..]), ("POST", b"from standard input")]);
 }
 
@@ -306,7 +335,16 @@ async fn a_configuration_file_chooses_the_policy_by_route() {
     assert_eq!(attempts(&ran), Some(1), "{}", ran.stderr);
     let ran = fetch(&["--config", &name, &upstream.url("/patient/x")]).await;
     assert_eq!(attempts(&ran), Some(3));
-    let ran = fetch(&["--config", &name, "--policy", "patient", "--max-retries", "1", &upstream.url("/x")]).await;
+    let ran = fetch(&[
+        "--config",
+        &name,
+        "--policy",
+        "patient",
+        "--max-retries",
+        "1",
+        &upstream.url("/x"),
+    ])
+    .await;
     assert_eq!(attempts(&ran), Some(2));
     let ran = fetch(&["--config", &name, "--policy", "nobody", &upstream.url("/x")]).await;
     assert_eq!(ran.status, Some(2));

@@ -275,12 +275,13 @@ fn default_of(key: &str) -> String {
     let policy = Policy::default();
     let retries = |class| policy.retry.rule(class).max_retries;
     match key {
-        "max_retries" => format!(
-            "{}; throttled {}",
-            retries(Class::Other),
-            retries(Class::Throttled)
-        ),
-        "backoff" => "exponential from 500ms (timeout 1s, throttled 2s), factor 2, max 60s, jitter full".to_owned(),
+        "max_retries" => {
+            format!("{}; throttled {}", retries(Class::Other), retries(Class::Throttled))
+        }
+        "backoff" => {
+            "exponential from 500ms (timeout 1s, throttled 2s), factor 2, max 60s, jitter full"
+                .to_owned()
+        }
         "attempt_timeout" => {
             policy.attempt_timeout.map_or("none".to_owned(), |span| format!("{span:?}"))
         }

@@ -160,7 +160,8 @@ impl BackoffSettings {
             (BackoffKind::Decorrelated, None) => Growth::Decorrelated,
         };
         let invalid = |error| Contradiction::Backoff { error };
-        let (initial, max) = (self.initial.unwrap_or(base.initial()), self.max.unwrap_or(base.max()));
+        let (initial, max) =
+            (self.initial.unwrap_or(base.initial()), self.max.unwrap_or(base.max()));
         // A longest wait that somebody sets below a first one that nobody has set lowers both.
         let initial = if self.initial.is_none() { initial.min(max) } else { initial };
         let backoff = Backoff::new(growth, initial, max).map_err(invalid)?;

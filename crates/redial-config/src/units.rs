@@ -83,7 +83,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidValue> {
 ///
 /// Returns [`InvalidValue`] for anything else.
 pub fn parse_bytes(text: &str) -> Result<usize, InvalidValue> {
-    let wrong = || InvalidValue::new(format!("`{text}` is no number of bytes; write 65536, 64KiB or 1MiB"));
+    let wrong =
+        || InvalidValue::new(format!("`{text}` is no number of bytes; write 65536, 64KiB or 1MiB"));
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = match unit.trim() {

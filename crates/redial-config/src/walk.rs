@@ -22,7 +22,10 @@ pub(crate) struct Walker {
 
 impl Walker {
     /// Reads the policies and routes of a whole file. Routes name policies that are checked later.
-    pub(crate) fn file<'a>(&mut self, root: &'a Node) -> (Vec<(String, &'a Node, Settings)>, Vec<Route>) {
+    pub(crate) fn file<'a>(
+        &mut self,
+        root: &'a Node,
+    ) -> (Vec<(String, &'a Node, Settings)>, Vec<Route>) {
         let (mut policies, mut routes) = (Vec::new(), Vec::new());
         let Some(entries) = self.table(root, "") else { return (policies, routes) };
         let is_compact = entries.iter().any(|entry| keys::COMPACT.contains(&entry.key.as_str()));
@@ -154,7 +157,8 @@ impl Walker {
             };
             self.known(entries, &path, keys::CLASS);
             let retries = node.get("max_retries");
-            let max_retries = retries.and_then(|node| self.count(node, &join(&path, "max_retries")));
+            let max_retries =
+                retries.and_then(|node| self.count(node, &join(&path, "max_retries")));
             let waits = node.get("backoff");
             let backoff = waits.map(|node| self.backoff(node, &join(&path, "backoff")));
             classes.push((class, max_retries, backoff.unwrap_or_default()));

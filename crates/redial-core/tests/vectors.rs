@@ -431,7 +431,10 @@ fn range(id: &str, bounds: (Duration, Duration), expected: &Value) -> Outcome {
 
 /// Equal, to the rounding of the vector's own figures.
 fn near(id: &str, ours: Duration, theirs: Duration) {
-    assert!(ours.abs_diff(theirs) <= theirs / 500 + Duration::from_millis(1), "{id}: {ours:?}, {theirs:?}");
+    assert!(
+        ours.abs_diff(theirs) <= theirs / 500 + Duration::from_millis(1),
+        "{id}: {ours:?}, {theirs:?}"
+    );
 }
 
 fn span(value: &Value, key: &str) -> Option<Duration> {

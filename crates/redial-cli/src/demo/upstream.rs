@@ -133,7 +133,8 @@ async fn read_request(connection: &mut BufReader<TcpStream>) -> io::Result<Optio
             length = value.trim().parse().unwrap_or(0);
         }
     }
-    tokio::io::copy(&mut connection.take(length.min(BODY_BYTES_MAX)), &mut tokio::io::sink()).await?;
+    tokio::io::copy(&mut connection.take(length.min(BODY_BYTES_MAX)), &mut tokio::io::sink())
+        .await?;
     Ok(number)
 }
 

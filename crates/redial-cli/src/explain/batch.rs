@@ -49,7 +49,9 @@ pub(super) fn run(file: &Path, policy: &Policy, out: &mut Output) -> Result<u8, 
     for number in 1_u64.. {
         let mut line = String::new();
         let read = reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut line);
-        if read.map_err(|error| Failure::usage(format!("{}:{number}: {error}", file.display())))? == 0 {
+        if read.map_err(|error| Failure::usage(format!("{}:{number}: {error}", file.display())))?
+            == 0
+        {
             break;
         }
         if line.trim().is_empty() {
@@ -68,9 +70,9 @@ fn explain(line: &str, policy: &Policy) -> Result<serde_json::Value, String> {
     let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let elapsed = Duration::try_from_secs_f64(line.elapsed_ms.unwrap_or(0.0) / 1e3)
         .map_err(|_| "elapsed_ms is not a time since the call began".to_owned())?;
-    let now = line.now.map(|now| {
-        now.parse().map_err(|_| format!("now `{now}` is not a time as in RFC 3339"))
-    });
+    let now = line
+        .now
+        .map(|now| now.parse().map_err(|_| format!("now `{now}` is not a time as in RFC 3339")));
     let attempt = line.attempt.unwrap_or(1);
     if attempt == 0 {
         return Err("attempts are counted from 1".to_owned());

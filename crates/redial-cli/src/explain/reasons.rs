@@ -47,7 +47,9 @@ fn repeatable(attempt: &Attempt, method: &Method) -> String {
         Idempotency::Key => "it carries an Idempotency-Key, so it may be repeated".to_owned(),
         Idempotency::Declared => "the policy declares it idempotent".to_owned(),
         Idempotency::None if evidence.is_unapplied() => {
-            format!("{method} is not idempotent, but {evidence} makes repeating it safe (RFC 9110 §9.2.2)")
+            format!(
+                "{method} is not idempotent, but {evidence} makes repeating it safe (RFC 9110 §9.2.2)"
+            )
         }
         Idempotency::None => format!("{method} is not idempotent (RFC 9110 §9.2.2)"),
     }
@@ -63,11 +65,15 @@ fn stopped(policy: &Policy, attempt: &Attempt, stop: Stop) -> String {
         }
         (Stop::PushbackTooLong, Some(left)) => {
             let max = show::span(policy.retry.pushback_policy().max());
-            format!("a wait of {wish} is above the cap of {max} or the {left} left; it is never shortened")
+            format!(
+                "a wait of {wish} is above the cap of {max} or the {left} left; it is never shortened"
+            )
         }
         (Stop::PushbackTooLong, None) => {
             let max = show::span(policy.retry.pushback_policy().max());
-            format!("a wait of {wish} is above the cap of {max} (pushback.max); it is never shortened")
+            format!(
+                "a wait of {wish} is above the cap of {max} (pushback.max); it is never shortened"
+            )
         }
         (Stop::Deadline, Some(left)) => {
             format!("{left} are left before the deadline: the wait would not end before it")

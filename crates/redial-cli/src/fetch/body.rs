@@ -67,8 +67,7 @@ fn wish(head: &http::response::Parts) -> Option<String> {
 }
 
 fn broken(error: &BoxError, status: u16, recorder: &Recorder) -> Ended {
-    let is_deadline =
-        matches!(error.downcast_ref(), Some(Rejection::DeadlineExceeded { .. }));
+    let is_deadline = matches!(error.downcast_ref(), Some(Rejection::DeadlineExceeded { .. }));
     let (stop, message) = if is_deadline {
         (Stop::Deadline, error.to_string())
     } else {

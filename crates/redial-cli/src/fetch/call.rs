@@ -116,7 +116,8 @@ fn redirect(
     answer: &Answer,
 ) -> Option<Result<Uri, String>> {
     let is_redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    let location = answer.headers().get(header::LOCATION).filter(|_| args.location && is_redirect)?;
+    let location =
+        answer.headers().get(header::LOCATION).filter(|_| args.location && is_redirect)?;
     let location = location.to_str().unwrap_or_default();
     Some(resolve(request.uri(), location))
 }

@@ -69,7 +69,9 @@ fn uri(url: &str) -> Result<Uri, Failure> {
     let uri: Uri = url.parse().map_err(|error| wrong(&format!("is not one: {error}")))?;
     match uri.scheme_str() {
         Some("http" | "https") => {}
-        Some(scheme) => return Err(wrong(&format!("has the scheme {scheme}; http and https are spoken"))),
+        Some(scheme) => {
+            return Err(wrong(&format!("has the scheme {scheme}; http and https are spoken")));
+        }
         None => return Err(wrong(&format!("has no scheme; did you mean `http://{url}`?"))),
     }
     if uri.host().is_none_or(str::is_empty) {
@@ -83,7 +85,8 @@ pub(crate) fn parse_field(field: &str) -> Result<(HeaderName, HeaderValue), Fail
         Failure::usage(format!("header `{field}` has no colon; write `Name: value`"))
     })?;
     let parsed = name.trim().parse::<HeaderName>();
-    let name = parsed.map_err(|_| Failure::usage(format!("header name `{name}` is not a token")))?;
+    let name =
+        parsed.map_err(|_| Failure::usage(format!("header name `{name}` is not a token")))?;
     let value = HeaderValue::from_str(value.trim()).map_err(|_| {
         Failure::usage(format!("header `{name}` has a value with control characters"))
     })?;

@@ -22,13 +22,15 @@ impl Walker {
             ("a throttle", &["throttle"]),
         ];
         let of = |names: &[&str]| names.iter().any(|name| node.get(name).is_some());
-        let meant: Vec<_> = forms.iter().filter(|(_, names)| of(names)).map(|(form, _)| *form).collect();
+        let meant: Vec<_> =
+            forms.iter().filter(|(_, names)| of(names)).map(|(form, _)| *form).collect();
         match meant[..] {
             [] | ["tokens"] => self.tokens(node, path),
             ["a window"] => self.window(node, path),
             ["a throttle"] => self.throttle(node, path),
             _ => {
-                let rule = format!("a budget has one form; this has keys of {}", meant.join(" and "));
+                let rule =
+                    format!("a budget has one form; this has keys of {}", meant.join(" and "));
                 self.wrong(&node.place, path, rule);
                 None
             }
@@ -87,4 +89,3 @@ impl Walker {
         made.map_err(|error| self.wrong(&node.place, path, error.to_string())).ok()
     }
 }
-

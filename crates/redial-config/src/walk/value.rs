@@ -43,7 +43,11 @@ impl Walker {
         }
         let span = self.read(node, path, units::parse_duration)?;
         if span.is_zero() {
-            self.wrong(&node.place, path, "a limit of zero leaves no time at all; write none for no limit");
+            self.wrong(
+                &node.place,
+                path,
+                "a limit of zero leaves no time at all; write none for no limit",
+            );
             return None;
         }
         Some(Some(span))
@@ -145,7 +149,11 @@ impl Walker {
         let name = host.strip_prefix("*.").unwrap_or(&host);
         let is_host = !name.is_empty() && !name.contains(['*', '/', ' ']);
         if !is_host {
-            self.wrong(&node.place, path, format!("`{host}` is no host; write api.example.com or *.example.com"));
+            self.wrong(
+                &node.place,
+                path,
+                format!("`{host}` is no host; write api.example.com or *.example.com"),
+            );
             return None;
         }
         Some(host.to_ascii_lowercase())
