@@ -64,7 +64,7 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     Fetch(Box<FetchArgs>),
-    Plan(PlanArgs),
+    Plan(Box<PlanArgs>),
     Explain(Box<ExplainArgs>),
     Check(CheckArgs),
     /// Print the JSON Schema of configuration files

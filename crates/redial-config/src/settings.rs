@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redial_core::{
-    Backoff, BudgetPolicy, Class, Growth, InvalidBackoff, Jitter, Policy, PushbackPolicy, Rule,
-    Triggers,
+    Backoff, BudgetPolicy, Class, Growth, InvalidBackoff, Jitter, Policy, PushbackPolicy,
+    RetryPolicy, Rule, Triggers,
 };
 
 /// What somebody has set of a policy: a file, an environment variable, a flag. What is `None` stays
@@ -116,10 +116,10 @@ impl Settings {
     /// Returns [`Contradiction`] when the result would contradict itself.
     pub fn apply(&self, mut policy: Policy) -> Result<Policy, Contradiction> {
         for class in Class::ALL.into_iter().filter(|class| class.is_transient()) {
-            policy = over(policy, class, self.max_retries, &self.backoff)?;
+            policy.retry = over(&policy, class, self.max_retries, &self.backoff)?;
         }
         for (class, max_retries, backoff) in &self.classes {
-            policy = over(policy, *class, *max_retries, backoff)?;
+            policy.retry = over(&policy, *class, *max_retries, backoff)?;
         }
         set(&mut policy.deadline, self.deadline);
         set(&mut policy.attempt_timeout, self.attempt_timeout);
@@ -212,15 +212,15 @@ impl BackoffKind {
 }
 
 fn over(
-    policy: Policy,
+    policy: &Policy,
     class: Class,
     max_retries: Option<u32>,
     backoff: &BackoffSettings,
-) -> Result<Policy, Contradiction> {
+) -> Result<RetryPolicy, Contradiction> {
     let before = policy.retry.rule(class);
     let max_retries = max_retries.unwrap_or(before.max_retries);
     let rule = Rule { max_retries, backoff: backoff.over(&before.backoff)? };
-    Ok(Policy { retry: policy.retry.with_rule(class, rule), ..policy })
+    Ok(policy.retry.with_rule(class, rule))
 }
 
 fn set<T>(value: &mut T, setting: Option<T>) {

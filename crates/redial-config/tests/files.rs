@@ -186,119 +186,8 @@ fn the_environment_is_laid_over_the_file_and_says_so() {
 
 #[test]
 fn what_is_wrong_is_said_with_its_place_its_rule_and_what_to_do() {
-    let table = [
-        ("", "f.yaml:1:1: expected a table, found nothing"),
-        ("policies: {}", "f.yaml:1:1: there are no policies in it; write policies: and a name"),
-        ("polices: {}", "f.yaml:1:1: polices: unknown key; did you mean `policies`?"),
-        ("policies: 3", "f.yaml:1:11: policies: expected a table, found a number"),
-        (
-            "policies: { p: { max_retries: -1 } }",
-            "f.yaml:1:31: policies.p.max_retries: -1 is not a whole number from 0 to 1000000",
-        ),
-        (
-            "policies: { p: { max_retries: 1.5 } }",
-            "f.yaml:1:31: policies.p.max_retries: 1.5 is not a whole number from 0 to 1000000",
-        ),
-        (
-            "policies: { p: { max_retries: many } }",
-            "f.yaml:1:31: policies.p.max_retries: expected a number, found text",
-        ),
-        (
-            "policies: { p: { deadline: 5 } }",
-            "f.yaml:1:28: policies.p.deadline: `5` has no unit; write 5ms, 5s or 5m",
-        ),
-        (
-            "policies: { p: { deadline: 0s } }",
-            "f.yaml:1:28: policies.p.deadline: a limit of zero leaves no time at all; write none for no limit",
-        ),
-        (
-            "policies: { p: { deadline: soon } }",
-            "f.yaml:1:28: policies.p.deadline: `soon` is no duration; write 250ms, 2s or 1m30s",
-        ),
-        (
-            "policies: { p: { backoff: { initial: 2s, max: 1s } } }",
-            "f.yaml:1:16: policies.p: initial delay 2s is above the longest delay 1s; raise the longest delay as well",
-        ),
-        (
-            "policies: { p: { backoff: { initial: 90s } } }",
-            "f.yaml:1:16: policies.p: initial delay 90s is above the longest delay 60s; raise the longest delay as well",
-        ),
-        (
-            "policies: { p: { backoff: { factor: 0.5 } } }",
-            "f.yaml:1:16: policies.p: factor 0.5 is not within 1 to 1000",
-        ),
-        (
-            "policies: { p: { backoff: { kind: fixed, factor: 2 } } }",
-            "f.yaml:1:16: policies.p: factor belongs to exponential backoff, not to fixed",
-        ),
-        (
-            "policies: { p: { backoff: { kind: decorrelated, jitter: full } } }",
-            "f.yaml:1:16: policies.p: decorrelated backoff is random by itself and takes no full jitter",
-        ),
-        (
-            "policies: { p: { backoff: { kind: fibonacci } } }",
-            "f.yaml:1:35: policies.p.backoff.kind: `fibonacci` is no backoff; there are fixed, linear, exponential, decorrelated",
-        ),
-        (
-            "policies: { p: { deadline: 2s, attempt_timeout: 3s } }",
-            "f.yaml:1:16: policies.p: attempt timeout 3s is not below the deadline 2s",
-        ),
-        (
-            "policies: { p: { retry_on: 4xx } }",
-            "f.yaml:1:28: policies.p.retry_on: `4xx` is no trigger: give statuses from 100 to 599, names of errors, or default, none, connect, reset, timeout, refused-stream, truncated, 5xx, gateway-error, retriable-4xx; did you mean `5xx`?",
-        ),
-        (
-            "policies: { p: { idempotent: 1 } }",
-            "f.yaml:1:30: policies.p.idempotent: expected true or false, found a number",
-        ),
-        (
-            "policies: { p: { replay_body: 65MiB } }",
-            "f.yaml:1:31: policies.p.replay_body: `65MiB` is above 64MiB",
-        ),
-        (
-            "policies: { p: { pushback: { jitter: 2 } } }",
-            "f.yaml:1:16: policies.p: pushback jitter 2 is not within 0 to 1",
-        ),
-        (
-            "policies: { p: { budget: { ratio: 0.1, max: 5 } } }",
-            "f.yaml:1:26: policies.p.budget: a budget has one form; this has keys of tokens and a window",
-        ),
-        (
-            "policies: { p: { budget: { deposit: -1 } } }",
-            "f.yaml:1:37: policies.p.budget.deposit: -1 tokens are not within 0 to 1000000",
-        ),
-        (
-            "policies: { p: { budget: { throttle: { max_tokens: 10 } } } }",
-            "f.yaml:1:38: policies.p.budget.throttle: a throttle has `token_ratio`",
-        ),
-        (
-            "policies: { p: { classes: { timeouts: {} } } }",
-            "f.yaml:1:29: policies.p.classes.timeouts: unknown key; did you mean `timeout`?",
-        ),
-        (
-            "policies: { p: { max_retries: 1, maxRetries: 1 } }",
-            "f.yaml:1:18: policies.p.max_retries: unknown key; did you mean `maxRetries`?",
-        ),
-        ("policies: { p: {}, p: {} }", "f.yaml:1:20: policies.p: this key is there twice"),
-        (
-            "policies: { p: {} }\nroutes: [{ policy: q }]",
-            "f.yaml:2:20: routes.0.policy: there is no policy `q`; did you mean `p`?",
-        ),
-        (
-            "policies: { p: {} }\nroutes: [{ host: x }]",
-            "f.yaml:2:10: routes.0: a route names a `policy`",
-        ),
-        (
-            "policies: { p: {} }\nroutes: [{ path: v1, policy: p }]",
-            "f.yaml:2:18: routes.0.path: `v1` is no path; write /v1/orders or /v1/*",
-        ),
-        (
-            "policies: { p: &a {} }",
-            "f.yaml:1:16: anchors, aliases and tags are not read; write the value out",
-        ),
-    ];
-    for (text, message) in table {
-        assert_eq!(yaml(text).unwrap_err(), message, "{text}");
+    for (text, message) in WRONG {
+        assert_eq!(yaml(text).unwrap_err(), *message, "{text}");
     }
 }
 
@@ -400,3 +289,116 @@ proptest! {
         let _ = Config::parse(&changed, Format::of(&file, &text), name, &[]);
     }
 }
+
+/// What is wrong, and what is said about it.
+const WRONG: &[(&str, &str)] = &[
+    ("", "f.yaml:1:1: expected a table, found nothing"),
+    ("policies: {}", "f.yaml:1:1: there are no policies in it; write policies: and a name"),
+    ("polices: {}", "f.yaml:1:1: polices: unknown key; did you mean `policies`?"),
+    ("policies: 3", "f.yaml:1:11: policies: expected a table, found a number"),
+    (
+        "policies: { p: { max_retries: -1 } }",
+        "f.yaml:1:31: policies.p.max_retries: -1 is not a whole number from 0 to 1000000",
+    ),
+    (
+        "policies: { p: { max_retries: 1.5 } }",
+        "f.yaml:1:31: policies.p.max_retries: 1.5 is not a whole number from 0 to 1000000",
+    ),
+    (
+        "policies: { p: { max_retries: many } }",
+        "f.yaml:1:31: policies.p.max_retries: expected a number, found text",
+    ),
+    (
+        "policies: { p: { deadline: 5 } }",
+        "f.yaml:1:28: policies.p.deadline: `5` has no unit; write 5ms, 5s or 5m",
+    ),
+    (
+        "policies: { p: { deadline: 0s } }",
+        "f.yaml:1:28: policies.p.deadline: a limit of zero leaves no time at all; write none for no limit",
+    ),
+    (
+        "policies: { p: { deadline: soon } }",
+        "f.yaml:1:28: policies.p.deadline: `soon` is no duration; write 250ms, 2s or 1m30s",
+    ),
+    (
+        "policies: { p: { backoff: { initial: 2s, max: 1s } } }",
+        "f.yaml:1:16: policies.p: initial delay 2s is above the longest delay 1s; raise the longest delay as well",
+    ),
+    (
+        "policies: { p: { backoff: { initial: 90s } } }",
+        "f.yaml:1:16: policies.p: initial delay 90s is above the longest delay 60s; raise the longest delay as well",
+    ),
+    (
+        "policies: { p: { backoff: { factor: 0.5 } } }",
+        "f.yaml:1:16: policies.p: factor 0.5 is not within 1 to 1000",
+    ),
+    (
+        "policies: { p: { backoff: { kind: fixed, factor: 2 } } }",
+        "f.yaml:1:16: policies.p: factor belongs to exponential backoff, not to fixed",
+    ),
+    (
+        "policies: { p: { backoff: { kind: decorrelated, jitter: full } } }",
+        "f.yaml:1:16: policies.p: decorrelated backoff is random by itself and takes no full jitter",
+    ),
+    (
+        "policies: { p: { backoff: { kind: fibonacci } } }",
+        "f.yaml:1:35: policies.p.backoff.kind: `fibonacci` is no backoff; there are fixed, linear, exponential, decorrelated",
+    ),
+    (
+        "policies: { p: { deadline: 2s, attempt_timeout: 3s } }",
+        "f.yaml:1:16: policies.p: attempt timeout 3s is not below the deadline 2s",
+    ),
+    (
+        "policies: { p: { retry_on: 4xx } }",
+        "f.yaml:1:28: policies.p.retry_on: `4xx` is no trigger: give statuses from 100 to 599, names of errors, or default, none, connect, reset, timeout, refused-stream, truncated, 5xx, gateway-error, retriable-4xx; did you mean `5xx`?",
+    ),
+    (
+        "policies: { p: { idempotent: 1 } }",
+        "f.yaml:1:30: policies.p.idempotent: expected true or false, found a number",
+    ),
+    (
+        "policies: { p: { replay_body: 65MiB } }",
+        "f.yaml:1:31: policies.p.replay_body: `65MiB` is above 64MiB",
+    ),
+    (
+        "policies: { p: { pushback: { jitter: 2 } } }",
+        "f.yaml:1:16: policies.p: pushback jitter 2 is not within 0 to 1",
+    ),
+    (
+        "policies: { p: { budget: { ratio: 0.1, max: 5 } } }",
+        "f.yaml:1:26: policies.p.budget: a budget has one form; this has keys of tokens and a window",
+    ),
+    (
+        "policies: { p: { budget: { deposit: -1 } } }",
+        "f.yaml:1:37: policies.p.budget.deposit: -1 tokens are not within 0 to 1000000",
+    ),
+    (
+        "policies: { p: { budget: { throttle: { max_tokens: 10 } } } }",
+        "f.yaml:1:38: policies.p.budget.throttle: a throttle has `token_ratio`",
+    ),
+    (
+        "policies: { p: { classes: { timeouts: {} } } }",
+        "f.yaml:1:29: policies.p.classes.timeouts: unknown key; did you mean `timeout`?",
+    ),
+    (
+        "policies: { p: { max_retries: 1, maxRetries: 1 } }",
+        "f.yaml:1:18: policies.p.max_retries: unknown key; did you mean `maxRetries`?",
+    ),
+    ("policies: { p: {}, p: {} }", "f.yaml:1:20: policies.p: this key is there twice"),
+    (
+        "policies: { p: {} }\nroutes: [{ policy: q }]",
+        "f.yaml:2:20: routes.0.policy: there is no policy `q`; did you mean `p`?",
+    ),
+    (
+        "policies: { p: {} }\nroutes: [{ host: x }]",
+        "f.yaml:2:10: routes.0: a route names a `policy`",
+    ),
+    (
+        "policies: { p: {} }\nroutes: [{ path: v1, policy: p }]",
+        "f.yaml:2:18: routes.0.path: `v1` is no path; write /v1/orders or /v1/*",
+    ),
+    (
+        "policies: { p: &a {} }",
+        "f.yaml:1:16: anchors, aliases and tags are not read; write the value out",
+    ),
+];

@@ -315,5 +315,6 @@ mod tests {
         let both = dns.union(tls);
         assert!(both.contains(Fault::Dns) && both.contains(Fault::Tls));
         assert!(!both.contains(Fault::Goaway) && !dns.contains(Fault::Tls));
+        assert_eq!(both.union(dns), both);
     }
 }

@@ -163,6 +163,7 @@ mod tests {
         }
         let policy = PushbackPolicy::new(Duration::from_secs(9), 1.0).unwrap();
         assert_eq!((policy.max(), policy.jitter()), (Duration::from_secs(9), 1.0));
+        assert_eq!(PushbackPolicy::default().jitter().to_string(), "0.25");
         assert_eq!(Pushback::Exactly(Duration::MAX).wait(), Duration::MAX);
     }
 }

@@ -193,10 +193,13 @@ async fn the_connection_is_free_again_during_the_wait() {
 /// J. Adapters that call a service that is not ready panic under these layers.
 #[tokio::test]
 async fn every_layer_drives_readiness() {
-    let script = (0..8).flat_map(|_| [Reply::status(503), Reply::ok("fine")]);
+    let script = (0..8).map(|_| Reply::status(503)).chain([Reply::ok("fine")]);
     let upstream = Upstream::script(script).await;
+    let patient = policy().retry.max_retries(8);
     let inner = ServiceBuilder::new().concurrency_limit(2).service(transport());
-    let client = redial::stack(Policy { budget: BudgetPolicy::Unlimited, ..policy() }).layer(inner);
+    let client =
+        redial::stack(Policy { budget: BudgetPolicy::Unlimited, retry: patient, ..policy() })
+            .layer(inner);
     let client = ServiceBuilder::new().buffer(4).concurrency_limit(3).service(client);
     let calls = (0..8).map(|_| {
         let (mut client, url) = (client.clone(), upstream.url("/"));

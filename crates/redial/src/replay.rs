@@ -173,7 +173,8 @@ where
                 let rest = rest.unwrap_or_else(|| SizeHint::with_exact(0));
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(held));
-                if let Some(upper) = rest.upper() {
+                // An exact length would be framed by it, and trailers need chunks to follow.
+                if let Some(upper) = rest.upper().filter(|_| kept.trailers.is_none()) {
                     hint.set_upper(upper.saturating_add(held));
                 }
                 hint

@@ -57,8 +57,8 @@ impl Script {
 impl Call {
     const FINE: Self = Self { kind: Kind::Get, trouble: Trouble::None, times: 0 };
 
-    /// One call in six meets trouble, one of these twice in a row in four; one in 25 is a POST with a
-    /// key and one in 50 one without.
+    /// One call in six meets trouble, one in four of these twice in a row; 4 % are POSTs with a key and
+    /// 3 % POSTs without.
     fn draw(entropy: &Entropy) -> Self {
         let kind = match entropy.draw() % 100 {
             0..3 => Kind::Post,
@@ -74,7 +74,7 @@ impl Call {
             5 => Trouble::Truncated,
             _ => Trouble::None,
         };
-        let times = if entropy.draw() % 4 == 0 { 2 } else { 1 };
+        let times = if entropy.draw().is_multiple_of(4) { 2 } else { 1 };
         Self { kind, trouble, times: if trouble == Trouble::None { 0 } else { times } }
     }
 }

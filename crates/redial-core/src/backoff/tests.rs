@@ -170,6 +170,13 @@ fn a_schedule_tells_what_it_was_made_of() {
 }
 
 #[test]
+fn half_a_nanosecond_is_rounded_up() {
+    let nanos = Duration::from_nanos;
+    let backoff = Backoff::exponential(nanos(3), 1.5, nanos(1_000)).unwrap();
+    assert_eq!([1, 2, 3].map(|retry| backoff.ceiling(retry)), [3, 5, 7].map(nanos));
+}
+
+#[test]
 fn growth_of_a_hair_ends_level_instead_of_for_ever() {
     let max = Duration::from_secs(3_600);
     let backoff = Backoff::exponential(Duration::from_secs(1), 1.000_001, max).unwrap();

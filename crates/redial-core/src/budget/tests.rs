@@ -205,6 +205,20 @@ fn entries_leave_the_window_when_they_are_old() {
 }
 
 #[test]
+fn withdrawals_leave_the_window_as_well() {
+    let now = Instant::now();
+    let policy = BudgetPolicy::Window(WindowBudget::new(0.0, 3.0, SECOND).unwrap());
+    let budget = Budget::new(&policy, 3, now);
+    for turn in 0..5 {
+        let at = now + SECOND * turn;
+        let granted = [(); 4].map(|()| budget.withdraw(at));
+        assert_eq!(granted, [true, true, true, false], "turn {turn}");
+        assert_eq!(budget.available(at), Some(Tokens::ZERO));
+    }
+    assert_eq!(budget.available(now + SECOND * 5), Some(Tokens::whole(3)));
+}
+
+#[test]
 fn a_throttle_blocks_while_failures_prevail() {
     let now = Instant::now();
     let budget = Budget::new(&BudgetPolicy::Throttle(Throttle::new(10.0, 0.1).unwrap()), 3, now);
@@ -229,6 +243,14 @@ fn a_throttle_blocks_while_failures_prevail() {
     budget.deposit(&Reading::new(Verdict::Permanent(Class::InvalidRequest)));
     budget.refund(now);
     assert_eq!(budget.available(now).map(Tokens::as_f64), Some(5.1));
+}
+
+#[test]
+fn amounts_are_shown_as_numbers() {
+    let amount = Tokens::try_from(2.5).unwrap();
+    assert_eq!((amount.to_string(), format!("{amount:?}")), ("2.5".to_owned(), "2.5".to_owned()));
+    let bucket = WindowBucket::new(SECOND, Tokens::ZERO);
+    assert_eq!(format!("{bucket:?}"), "WindowBucket { .. }");
 }
 
 #[test]

@@ -205,6 +205,16 @@ mod packing {
     use super::*;
 
     #[test]
+    fn a_turn_is_current_expired_or_ahead_even_where_numbers_come_around() {
+        let ages =
+            [(5, 5), (5, 14), (5, 15), (15, 5), (0, 1 << 19), (TURN_MASK, 3), (3, TURN_MASK)];
+        let [now, last, old, ahead, far, around, before] = ages.map(|(turn, at)| age(turn, at));
+        assert!(now == Age::Current && last == Age::Current && around == Age::Current);
+        assert!(old == Age::Expired && ahead == Age::Ahead && before == Age::Ahead);
+        assert!(far == Age::Ahead && age(0, (1 << 19) - 1) == Age::Expired);
+    }
+
+    #[test]
     fn a_word_holds_a_turn_and_a_signed_sum() {
         for sum in [0, 1, -1, SUM_MAX, -SUM_MAX, 123_456_789, -987_654_321] {
             assert_eq!(unpack(pack(7, sum)), (7, sum));

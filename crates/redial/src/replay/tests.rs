@@ -72,7 +72,7 @@ async fn pieces_and_trailers_come_again_as_they_were() {
     assert_eq!(read(first).await, (Bytes::from_static(b"abcde"), Some(trailers())));
     assert!(replay.is_possible());
     let again = replay.again();
-    assert_eq!(again.size_hint().exact(), Some(5));
+    assert_eq!(again.size_hint().exact(), None, "trailers do not follow a content-length");
     assert_eq!(read(again).await, (Bytes::from_static(b"abcde"), Some(trailers())));
 }
 
