@@ -82,3 +82,8 @@ pub use crate::{
     tls::Roots,
     transport::{ResponseFuture, Transport},
 };
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

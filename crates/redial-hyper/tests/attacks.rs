@@ -219,7 +219,7 @@ async fn every_layer_drives_readiness() {
 async fn a_streamed_body_is_byte_exact_after_a_break_anywhere() {
     let pieces = ["one ", "", "two two ", "three three three ", "end"];
     let whole = pieces.concat();
-    for broken_at in [0, 1, 40, 80, 120, 150, 200, 260] {
+    for broken_at in [0, 1, 40, 80, 120, 140, 160] {
         let script = [Reply::reset_unread(broken_at), Reply::ok("whole")];
         let upstream = Upstream::script(script).await;
         let body = Pieces::new(&pieces);
