@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::{
+    breaker::{BreakerState, TripReason},
     evidence::Proof,
     fault::Fault,
     pushback::Pushback,
@@ -48,6 +49,68 @@ pub enum Event {
         /// What the wait's length came from.
         why: Why,
     },
+    /// A second copy of a request is sent while earlier ones are still out.
+    Hedged {
+        /// The number of the new attempt, from 2.
+        attempt: u32,
+        /// How long after the one before it.
+        after: Duration,
+        /// What called for it.
+        cause: HedgeCause,
+    },
+    /// A hedged call has its answer, and the other copies are cancelled: no errors, just superfluous.
+    HedgeSettled {
+        /// The number of the attempt that won.
+        winner: u32,
+        /// How many others were still out.
+        cancelled: u32,
+    },
+    /// A breaker has changed its state.
+    BreakerChanged {
+        /// What it was.
+        from: BreakerState,
+        /// What it is now.
+        to: BreakerState,
+        /// Why it opened, where it did.
+        reason: Option<TripReason>,
+    },
+    /// We refused a call, or an attempt, ourselves.
+    Refused {
+        /// Who refused: `breaker_open`, `rate_limited`, …
+        by: &'static str,
+    },
+    /// A breaker that only observes would have refused here.
+    WouldRefuse {
+        /// Who would have refused.
+        by: &'static str,
+    },
+    /// A learned limit on calls in flight has moved.
+    LimitChanged {
+        /// What it was.
+        from: u32,
+        /// What it is now.
+        to: u32,
+    },
+    /// A failed call was answered by its fallback.
+    FellBack {
+        /// The status of the failed answer, where there was one.
+        status: Option<u16>,
+    },
+    /// A cache had a say in the answer.
+    Cached {
+        /// Which one: `hit`, `miss`, `revalidated`, `stale_if_error`, `coalesced`, …
+        outcome: &'static str,
+    },
+    /// Chaos did something to an attempt on purpose.
+    Injected {
+        /// What: `latency`, `status`, `reset`, `truncated`, `slow_body`.
+        what: &'static str,
+    },
+    /// A download that broke off goes on where it stopped.
+    Resumed {
+        /// How many bytes were there already.
+        at: u64,
+    },
     /// The call has succeeded.
     Succeeded {
         /// How many attempts it took.
@@ -60,6 +123,17 @@ pub enum Event {
         /// Why there are no more.
         stop: Stop,
     },
+}
+
+/// What called for a hedge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HedgeCause {
+    /// No answer came in the time that most answers take.
+    Delay,
+    /// A copy failed in a way that another may not.
+    Failure,
+    /// The upstream said when to come again.
+    Pushback,
 }
 
 /// How much an event matters to whoever keeps the system running.
@@ -80,10 +154,21 @@ impl Event {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::AttemptStarted { .. } | Self::AttemptEnded { .. } | Self::Succeeded { .. } => {
-                Severity::Debug
-            }
-            Self::Retrying { .. } => Severity::Warning,
+            Self::AttemptStarted { .. }
+            | Self::AttemptEnded { .. }
+            | Self::Succeeded { .. }
+            | Self::Hedged { .. }
+            | Self::HedgeSettled { .. }
+            | Self::WouldRefuse { .. }
+            | Self::LimitChanged { .. }
+            | Self::Cached { .. }
+            | Self::Injected { .. } => Severity::Debug,
+            Self::BreakerChanged { to: BreakerState::Open, .. } => Severity::Error,
+            Self::Retrying { .. }
+            | Self::BreakerChanged { .. }
+            | Self::Refused { .. }
+            | Self::FellBack { .. }
+            | Self::Resumed { .. } => Severity::Warning,
             Self::GaveUp { stop: Stop::Cancelled, .. } => Severity::Debug,
             Self::GaveUp { .. } => Severity::Error,
         }
@@ -96,6 +181,16 @@ impl Event {
             Self::AttemptStarted { .. } => "attempt_started",
             Self::AttemptEnded { .. } => "attempt_ended",
             Self::Retrying { .. } => "retrying",
+            Self::Hedged { .. } => "hedged",
+            Self::HedgeSettled { .. } => "hedge_settled",
+            Self::BreakerChanged { .. } => "breaker_changed",
+            Self::Refused { .. } => "refused",
+            Self::WouldRefuse { .. } => "would_refuse",
+            Self::LimitChanged { .. } => "limit_changed",
+            Self::FellBack { .. } => "fell_back",
+            Self::Cached { .. } => "cached",
+            Self::Injected { .. } => "injected",
+            Self::Resumed { .. } => "resumed",
             Self::Succeeded { .. } => "succeeded",
             Self::GaveUp { .. } => "gave_up",
         }

@@ -30,34 +30,54 @@
 //! assert!(matches!(policy.decide(&post, None, 0), Decision::Retry { .. }));
 //! ```
 
+mod adaptive;
 mod backoff;
+mod breaker;
 mod budget;
+mod bulkhead;
+mod cache;
+mod chaos;
 mod class;
 mod deadline;
 mod entropy;
 mod event;
 mod evidence;
+mod fallback;
 mod fault;
+mod health;
+mod hedge;
+mod limiter;
 mod policy;
 mod pushback;
 mod retry;
 mod sync;
+mod throttle;
 mod triggers;
 mod verdict;
 
+pub use adaptive::AdaptivePolicy;
 pub use backoff::{Backoff, Growth, InvalidBackoff, Jitter};
+pub use breaker::{BreakerPolicy, BreakerState, TripReason};
 pub use budget::{
     Budget, BudgetPolicy, InvalidBudget, Throttle, TokenBucket, TokenBudget, Tokens, WindowBucket,
     WindowBudget,
 };
+pub use bulkhead::BulkheadPolicy;
+pub use cache::CachePolicy;
+pub use chaos::ChaosPolicy;
 pub use class::Class;
 pub use deadline::Deadline;
 pub use entropy::Entropy;
-pub use event::{Event, Severity};
+pub use event::{Event, HedgeCause, Severity};
 pub use evidence::{Evidence, Proof};
+pub use fallback::FallbackPolicy;
 pub use fault::{Fault, FaultSet};
+pub use health::{Assessment, Health};
+pub use hedge::HedgePolicy;
+pub use limiter::RateLimitPolicy;
 pub use policy::Policy;
 pub use pushback::{InvalidPushback, Pushback, PushbackPolicy};
 pub use retry::{Attempt, Decision, Progress, RetryPolicy, Rule, Stop, Why, Withdrawal};
+pub use throttle::ThrottlePolicy;
 pub use triggers::{StatusSet, Triggers, UnknownTrigger};
 pub use verdict::{Idempotency, Reading, Verdict};

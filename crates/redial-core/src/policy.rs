@@ -1,8 +1,13 @@
 //! Everything that a call is governed by, as one value.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{budget::BudgetPolicy, retry::RetryPolicy, triggers::Triggers};
+use crate::{
+    adaptive::AdaptivePolicy, breaker::BreakerPolicy, budget::BudgetPolicy,
+    bulkhead::BulkheadPolicy, cache::CachePolicy, chaos::ChaosPolicy, fallback::FallbackPolicy,
+    hedge::HedgePolicy, limiter::RateLimitPolicy, retry::RetryPolicy, throttle::ThrottlePolicy,
+    triggers::Triggers,
+};
 
 /// What to do when calls fail: plain data, without counters or clocks.
 ///
@@ -30,10 +35,30 @@ pub struct Policy {
     pub trusts_proxy_status: bool,
     /// How many bytes of a request's body are kept for sending it again. A longer body is sent once.
     pub replay_bytes_max: usize,
+    /// When to leave an upstream alone; `None` never.
+    pub breaker: Option<BreakerPolicy>,
+    /// When to send a second copy while the first is out; `None` never. A request that is hedged is
+    /// not retried (gRFC A6: one or the other).
+    pub hedge: Option<HedgePolicy>,
+    /// How many calls a second; `None` for as many as come.
+    pub rate_limit: Option<RateLimitPolicy>,
+    /// When to refuse calls because the upstream refuses most of them; `None` never.
+    pub throttle: Option<ThrottlePolicy>,
+    /// How many calls at once, by a fixed number; `None` for as many as come.
+    pub bulkhead: Option<BulkheadPolicy>,
+    /// How many attempts at once, learned from how long they take; `None` for as many as come.
+    pub adaptive_limit: Option<AdaptivePolicy>,
+    /// What a cache may do; `None` for no cache.
+    pub cache: Option<CachePolicy>,
+    /// What stands in for an answer that could not be had; `None` for the failure itself.
+    pub fallback: Option<Arc<FallbackPolicy>>,
+    /// Failures on purpose; `None` for those that happen by themselves.
+    pub chaos: Option<Arc<ChaosPolicy>>,
 }
 
 impl Default for Policy {
-    /// The defaults of each part; no deadline; 30 s for one attempt, so that a silent server is
+    /// The defaults of each part; everything that refuses, repeats early or answers by itself is off;
+    /// no deadline; 30 s for one attempt, so that a silent server is
     /// noticed at all; 64 KiB of body (what linkerd2-proxy and agentgateway keep).
     fn default() -> Self {
         Self {
@@ -46,6 +71,15 @@ impl Default for Policy {
             is_429_unprocessed: true,
             trusts_proxy_status: false,
             replay_bytes_max: 64 * 1024,
+            breaker: None,
+            hedge: None,
+            rate_limit: None,
+            throttle: None,
+            bulkhead: None,
+            adaptive_limit: None,
+            cache: None,
+            fallback: None,
+            chaos: None,
         }
     }
 }

@@ -1,57 +1,38 @@
 //! One retry budget for each origin.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use std::{fmt, time::Instant};
 
-use arc_swap::ArcSwap;
-use http::{Uri, uri::Authority};
+use http::Uri;
 use redial_core::{Budget, BudgetPolicy, Policy, TokenBudget, Tokens};
 
-use crate::clock;
+use crate::origins::{Origins, PerOrigin};
 
 /// The retry budgets of all origins that calls go to. Clones share them.
 ///
 /// Two clients that are given the same budgets spend from the same accounts. At most 1,024 origins
-/// are remembered; then the one that was not used for the longest time makes room.
+/// are remembered; then one that was not used for long makes room.
 #[derive(Clone)]
 pub struct Budgets {
-    table: Arc<Table>,
-}
-
-struct Table {
-    accounts: ArcSwap<HashMap<Authority, Arc<Account>>>,
-    /// Requests without an authority of their own go to whatever the service below is bound to.
-    nameless: ArcSwap<Option<Arc<Account>>>,
-    uses: AtomicU64,
+    accounts: Origins<Account>,
 }
 
 struct Account {
     budget: Budget,
     policy: BudgetPolicy,
     most_retries: u32,
-    last_use: AtomicU64,
 }
 
 impl Budgets {
     /// Creates budgets without any origin in them.
     #[must_use]
     pub fn new() -> Self {
-        let accounts = ArcSwap::from_pointee(HashMap::new());
-        let nameless = ArcSwap::from_pointee(None);
-        Self { table: Arc::new(Table { accounts, nameless, uses: AtomicU64::new(0) }) }
+        Self { accounts: Origins::new() }
     }
 
     /// Returns how many origins are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.accounts.load().len()
+        self.accounts.len()
     }
 
     /// Returns whether no origin is remembered.
@@ -62,22 +43,7 @@ impl Budgets {
 
     /// Runs `work` with the budget of `uri`'s origin, opening it at first sight.
     pub(crate) fn with<T>(&self, uri: &Uri, policy: &Policy, work: impl FnOnce(&Budget) -> T) -> T {
-        let table = &self.table;
-        let Some(authority) = uri.authority() else {
-            if let Some(account) = &**table.nameless.load() {
-                return work(&account.budget);
-            }
-            let account = Arc::new(Account::open(policy, clock::now()));
-            table.nameless.store(Arc::new(Some(Arc::clone(&account))));
-            return work(&account.budget);
-        };
-        if let Some(account) = table.accounts.load().get(authority)
-            && account.serves(policy)
-        {
-            account.last_use.store(table.tick(), Ordering::Relaxed);
-            return work(&account.budget);
-        }
-        work(&table.open(authority, policy).budget)
+        self.accounts.with(uri, policy, |account| work(&account.budget))
     }
 }
 
@@ -87,44 +53,17 @@ impl Default for Budgets {
     }
 }
 
-impl Table {
-    fn open(&self, authority: &Authority, policy: &Policy) -> Arc<Account> {
-        let now = clock::now();
-        self.accounts.rcu(|accounts| {
-            let before = accounts.get(authority);
-            if before.is_some_and(|account| account.serves(policy)) {
-                return Arc::clone(accounts);
-            }
-            let account = match before {
-                Some(before) => before.succeeded_by(policy, now),
-                None => Account::open(policy, now),
-            };
-            account.last_use.store(self.tick(), Ordering::Relaxed);
-            let mut accounts = HashMap::clone(accounts);
-            if ORIGINS_MAX <= accounts.len() {
-                evict(&mut accounts);
-            }
-            accounts.insert(authority.clone(), Arc::new(account));
-            Arc::new(accounts)
-        });
-        let there = self.accounts.load().get(authority).map(Arc::clone);
-        // Another thread may have evicted it meanwhile: then this call pays from its own.
-        there.unwrap_or_else(|| Arc::new(Account::open(policy, now)))
-    }
-
-    fn tick(&self) -> u64 {
-        self.uses.fetch_add(1, Ordering::Relaxed)
+impl Account {
+    fn with(budget: Budget, policy: &Policy) -> Self {
+        Self { budget, policy: policy.budget, most_retries: policy.retry.most_retries() }
     }
 }
 
-impl Account {
+impl PerOrigin for Account {
+    type Policy = Policy;
+
     fn open(policy: &Policy, now: Instant) -> Self {
         Self::with(Budget::new(&policy.budget, policy.retry.most_retries(), now), policy)
-    }
-
-    fn with(budget: Budget, policy: &Policy) -> Self {
-        let most_retries = policy.retry.most_retries();
-        Self { budget, policy: policy.budget, most_retries, last_use: AtomicU64::new(0) }
     }
 
     fn serves(&self, policy: &Policy) -> bool {
@@ -156,19 +95,10 @@ impl fmt::Debug for Budgets {
     }
 }
 
-fn evict(accounts: &mut HashMap<Authority, Arc<Account>>) {
-    let last_use = |account: &Arc<Account>| account.last_use.load(Ordering::Relaxed);
-    let oldest = accounts.iter().min_by_key(|(_, account)| last_use(account));
-    if let Some(authority) = oldest.map(|(authority, _)| authority.clone()) {
-        accounts.remove(&authority);
-    }
-}
-
-const ORIGINS_MAX: usize = 1_024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     fn uri(n: usize) -> Uri {
         format!("http://host-{n}.example/").parse().unwrap()
@@ -198,7 +128,7 @@ mod tests {
             assert!(withdraw(&budgets, &uri(n), &policy));
             assert!(!withdraw(&budgets, &uri(0), &policy), "what is in use stays");
         }
-        assert_eq!(budgets.len(), ORIGINS_MAX);
+        assert_eq!(budgets.len(), 1_024);
     }
 
     #[tokio::test(start_paused = true)]

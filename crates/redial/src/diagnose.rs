@@ -41,12 +41,80 @@ pub enum Rejection {
         /// The time that the call had when it reached the layer that kept it.
         after: Duration,
     },
+    /// The breaker for this upstream is open.
+    #[error("the breaker for this upstream is open{}", again(.retry_after))]
+    BreakerOpen {
+        /// How long until it lets a call through to see; `None` until somebody closes it, or while
+        /// its probes are out.
+        retry_after: Option<Duration>,
+    },
+    /// There were too many calls in too short a time.
+    #[error("rate limit reached{}", again(&Some(*.retry_after)))]
+    RateLimited {
+        /// How long until a call would be let through.
+        retry_after: Duration,
+    },
+    /// As many calls are in flight, and waiting, as the bulkhead allows.
+    #[error("{in_flight_max} calls are in flight and the queue is full")]
+    BulkheadFull {
+        /// How many calls may be in flight.
+        in_flight_max: u32,
+    },
+    /// The bulkhead had no place in the time that a call may wait for one.
+    #[error("{in_flight_max} calls are in flight and none ended within {after:?}")]
+    BulkheadTimeout {
+        /// How many calls may be in flight.
+        in_flight_max: u32,
+        /// How long this one waited.
+        after: Duration,
+    },
+    /// As many attempts are in flight as the upstream was seen to bear.
+    #[error("the learned limit of {limit} attempts in flight is reached")]
+    LimitReached {
+        /// How many attempts may be in flight now.
+        limit: u32,
+    },
+    /// Most calls to this upstream are refused there, so this one was refused here.
+    #[error("this upstream refuses most calls, so this one was not sent")]
+    Throttled,
+    /// An answer's body brought nothing for too long.
+    #[error("the answer's body brought nothing for {after:?}")]
+    Stalled {
+        /// How long nothing came.
+        after: Duration,
+    },
+    /// Chaos reset the connection, on purpose.
+    #[error("chaos: connection reset")]
+    InjectedReset,
 }
 
 /// A mark in a request's extensions: send this one over a connection of its own, not over a pooled
 /// one that may be as dead or as misdirected as the last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fresh;
+
+impl Rejection {
+    /// Returns the name used in logs, counters and reports: `breaker_open`, …
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AttemptTimeout { .. } => "attempt_timeout",
+            Self::DeadlineExceeded { .. } => "deadline_exceeded",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::BulkheadFull { .. } => "bulkhead_full",
+            Self::BulkheadTimeout { .. } => "bulkhead_timeout",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::Throttled => "throttled",
+            Self::Stalled { .. } => "stalled",
+            Self::InjectedReset => "injected_reset",
+        }
+    }
+}
+
+fn again(retry_after: &Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |wait| format!("; try again in {wait:?}"))
+}
 
 impl From<Fault> for Diagnosis {
     /// Takes what the fault proves by itself.
@@ -62,6 +130,14 @@ impl Diagnose for Rejection {
             Self::DeadlineExceeded { .. } => {
                 Diagnosis { fault: Fault::Rejected, proof: Proof::Sent }
             }
+            Self::BreakerOpen { .. }
+            | Self::RateLimited { .. }
+            | Self::BulkheadFull { .. }
+            | Self::BulkheadTimeout { .. }
+            | Self::LimitReached { .. }
+            | Self::Throttled => Fault::Rejected.into(),
+            Self::Stalled { .. } => Fault::ResponseTruncated.into(),
+            Self::InjectedReset => Fault::ConnectionReset.into(),
         }
     }
 }

@@ -3,7 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, Guard};
-use redial_core::Policy;
+use http::Extensions;
+use redial_core::{
+    AdaptivePolicy, BreakerPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy, FallbackPolicy,
+    HedgePolicy, Policy, RateLimitPolicy, ThrottlePolicy,
+};
 
 /// A policy that can be switched while calls are running. Clones share it.
 ///
@@ -37,6 +41,25 @@ enum Source {
     Policy(PolicyCell),
 }
 
+/// A part of a policy: fixed, or what the policy that rules at the moment says. What a request brings
+/// as its own, an `Arc<Policy>` in its extensions, rules before a cell.
+#[derive(Clone, Debug)]
+pub struct Ruling<T> {
+    rule: Rule<T>,
+}
+
+#[derive(Clone, Debug)]
+enum Rule<T> {
+    Fixed(Option<T>),
+    Policy(PolicyCell),
+}
+
+/// A part of a [`Policy`] that a layer carries out; `None` where it is switched off.
+pub trait Part: Clone {
+    /// Returns this part of `policy`.
+    fn of(policy: &Policy) -> Option<&Self>;
+}
+
 impl PolicyCell {
     /// Creates a cell in which `policy` rules.
     #[must_use]
@@ -67,6 +90,59 @@ impl Span {
             Source::Policy(cell) => of(&cell.peek()),
         }
     }
+}
+
+impl<T: Part> Ruling<T> {
+    /// Runs `work` with the part that rules for a request with `extensions`.
+    pub(crate) fn with<R>(&self, extensions: &Extensions, work: impl FnOnce(Option<&T>) -> R) -> R {
+        match &self.rule {
+            Rule::Fixed(part) => work(part.as_ref()),
+            Rule::Policy(cell) => match extensions.get::<Arc<Policy>>() {
+                Some(own) => work(T::of(own)),
+                None => work(T::of(&cell.peek())),
+            },
+        }
+    }
+}
+
+impl<T: Part> From<T> for Ruling<T> {
+    fn from(part: T) -> Self {
+        Self { rule: Rule::Fixed(Some(part)) }
+    }
+}
+
+impl<T: Part> From<Option<T>> for Ruling<T> {
+    fn from(part: Option<T>) -> Self {
+        Self { rule: Rule::Fixed(part) }
+    }
+}
+
+impl<T> From<PolicyCell> for Ruling<T> {
+    fn from(cell: PolicyCell) -> Self {
+        Self { rule: Rule::Policy(cell) }
+    }
+}
+
+macro_rules! parts {
+    ($($part:ty: $field:ident,)*) => {$(
+        impl Part for $part {
+            fn of(policy: &Policy) -> Option<&Self> {
+                policy.$field.as_ref()
+            }
+        }
+    )*};
+}
+
+parts! {
+    BreakerPolicy: breaker,
+    HedgePolicy: hedge,
+    RateLimitPolicy: rate_limit,
+    ThrottlePolicy: throttle,
+    BulkheadPolicy: bulkhead,
+    AdaptivePolicy: adaptive_limit,
+    CachePolicy: cache,
+    Arc<FallbackPolicy>: fallback,
+    Arc<ChaosPolicy>: chaos,
 }
 
 impl From<Policy> for PolicyCell {

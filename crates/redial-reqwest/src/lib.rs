@@ -1,0 +1,1 @@
+//! Redial for reqwest: a middleware, and a tower service over its client.

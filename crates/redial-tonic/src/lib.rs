@@ -1,0 +1,1 @@
+//! Redial for gRPC over tonic channels.
