@@ -10,7 +10,7 @@ use crate::{shell, test};
 pub(crate) fn loom(args: &[String]) -> Result<ExitCode> {
     let mut command = shell::cargo();
     command
-        .args(["test", "-p", "redial-core", "--release", "--test", "loom"])
+        .args(["test", "-p", "redial-core", "--release", "--test", "loom*"])
         .args(args)
         .env("RUSTFLAGS", "--cfg loom")
         // Other flags, other artifacts: beside the usual ones they would undo each other.

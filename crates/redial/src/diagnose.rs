@@ -93,6 +93,11 @@ pub enum Rejection {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fresh;
 
+/// The number of an attempt, in the extensions of every request after a call's first: of retries and
+/// of hedges. A first attempt has none, so that a call that succeeds pays nothing for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AttemptNumber(pub u32);
+
 impl Rejection {
     /// Returns the name used in logs, counters and reports: `breaker_open`, …
     #[must_use]

@@ -33,7 +33,7 @@ use crate::{
     classify::{Classify, HttpClassifier},
     clock,
     deadline::current_deadline,
-    diagnose::{BoxError, Diagnose, Fresh},
+    diagnose::{AttemptNumber, BoxError, Diagnose, Fresh},
     http as semantics,
     observe::{Observe, Observer},
     policies::PolicyCell,
@@ -356,6 +356,7 @@ where
 
     async fn attempt(&mut self, number: u32) -> Result<Response<T>, S::Error> {
         self.record.begin(number);
+        self.head.extensions.insert(AttemptNumber(number));
         poll_fn(|cx| self.service.poll_ready(cx)).await?;
         let request = Request::from_parts(self.head.clone(), self.replay.again());
         self.service.call(request).await
