@@ -131,7 +131,8 @@ impl Case {
         let outcome = self.outcome(&headers)?;
         let now = self.now.unwrap_or_else(jiff::Timestamp::now).as_second();
         let mut because = Vec::new();
-        let reading = read(policy, &head, outcome, || now, |rule| because.push(rule.to_string()));
+        let reading =
+            read(policy, &(&head).into(), outcome, || now, |rule| because.push(rule.to_string()));
         let reading = match self.stated()? {
             Some(proof) if reading.verdict != Verdict::Success => {
                 because.push(format!("{proof}, which replaces what was read"));

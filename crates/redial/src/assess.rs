@@ -27,8 +27,7 @@ impl<T, E: Diagnose> Assess<T, E> for HttpAssess {
             Ok(response) => {
                 let health = health_of_status(response.status().as_u16());
                 if health.is_failure() {
-                    let now = clock::unix_now();
-                    let wish = semantics::wish(response.headers(), now, true).pushback;
+                    let wish = semantics::wish(response.headers(), clock::unix_now, true).pushback;
                     return Assessment { health, pushback: wish.map(|wish| wish.wait()) };
                 }
                 health.into()

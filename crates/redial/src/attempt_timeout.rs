@@ -23,7 +23,7 @@ pub struct AttemptTimeoutLayer {
 /// A service that gives each attempt a span of time, to the head of its answer.
 ///
 /// An attempt that takes longer is cancelled and fails with [`Rejection::AttemptTimeout`]. Whether
-/// the server acted on it is not known then.
+/// the server acted on it is not known then. The time runs from the attempt's first poll.
 ///
 /// # Cancellation
 ///
@@ -35,14 +35,14 @@ pub struct AttemptTimeout<S> {
 }
 
 pin_project! {
-    /// An attempt in flight, and its timer. Without a timeout there is no timer.
+    /// An attempt in flight, and its timer, which starts when the attempt is first found not to be ready.
     #[derive(Debug)]
     pub struct AttemptTimeoutFuture<F> {
         #[pin]
         attempt: F,
         #[pin]
         sleep: Option<Sleep>,
-        after: Duration,
+        span: Option<Duration>,
     }
 }
 
@@ -75,13 +75,8 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let span = self.span.get(|policy| policy.attempt_timeout);
-        let attempt = self.inner.call(request);
-        AttemptTimeoutFuture {
-            attempt,
-            sleep: span.map(tokio::time::sleep),
-            after: span.unwrap_or_default(),
-        }
+        let span = self.span.attempt_timeout();
+        AttemptTimeoutFuture { attempt: self.inner.call(request), sleep: None, span }
     }
 }
 
@@ -93,13 +88,17 @@ where
     type Output = Result<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         if let Poll::Ready(outcome) = this.attempt.poll(cx) {
             return Poll::Ready(outcome);
         }
+        let Some(after) = *this.span else { return Poll::Pending };
+        if this.sleep.is_none() {
+            this.sleep.set(Some(tokio::time::sleep(after)));
+        }
         let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
         ready!(sleep.poll(cx));
-        Poll::Ready(Err(Rejection::AttemptTimeout { after: *this.after }.into()))
+        Poll::Ready(Err(Rejection::AttemptTimeout { after }.into()))
     }
 }
 

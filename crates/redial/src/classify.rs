@@ -1,7 +1,7 @@
 //! Who says what an outcome means.
 
-use http::{Response, request::Parts};
-use redial_core::{Policy, Reading};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Response, Uri, request::Parts};
+use redial_core::{Idempotency, Policy, Reading};
 
 use crate::{clock, diagnose::Diagnose, http as semantics};
 
@@ -14,31 +14,94 @@ use crate::{clock, diagnose::Diagnose, http as semantics};
 /// # Examples
 ///
 /// ```
-/// use http::{Response, request::Parts};
+/// use http::Response;
 /// use redial::{
-///     BoxError, Classify, HttpClassifier,
+///     Asked, BoxError, Classify, HttpClassifier,
 ///     core::{Class, Policy, Reading, Verdict},
 /// };
 ///
 /// // This server says 200 and means "not yet".
-/// fn read<T>(policy: &Policy, request: &Parts, outcome: &Result<Response<T>, BoxError>) -> Reading {
+/// fn read<T>(
+///     policy: &Policy,
+///     asked: &Asked<'_>,
+///     outcome: &Result<Response<T>, BoxError>,
+/// ) -> Reading {
 ///     match outcome {
 ///         Ok(response) if response.headers().contains_key("x-pending") => {
 ///             Reading::new(Verdict::Transient(Class::Other))
 ///         }
-///         _ => HttpClassifier.classify(policy, request, outcome),
+///         _ => HttpClassifier.classify(policy, asked, outcome),
 ///     }
 /// }
-/// # let _: fn(&Policy, &Parts, &Result<Response<()>, BoxError>) -> Reading = read;
+/// # let _: fn(&Policy, &Asked<'_>, &Result<Response<()>, BoxError>) -> Reading = read;
 /// ```
 pub trait Classify<T, E> {
     /// Returns what `outcome` means under `policy`.
     fn classify(
         &self,
         policy: &Policy,
-        request: &Parts,
+        asked: &Asked<'_>,
         outcome: &Result<Response<T>, E>,
     ) -> Reading;
+
+    /// Returns whether `outcome` is a success whatever the policy says, at a glance: then nothing more is
+    /// asked. A classifier that cannot tell says no.
+    fn is_success(&self, outcome: &Result<Response<T>, E>) -> bool {
+        let _ = outcome;
+        false
+    }
+}
+
+/// The head of a request, as far as reading the outcome needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// What else travels with the request inside this process.
+    pub extensions: &'a Extensions,
+    fields: Fields<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fields<'a> {
+    Map(&'a HeaderMap),
+    List(&'a [(HeaderName, HeaderValue)]),
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) const fn listed(
+        (method, uri): (&'a Method, &'a Uri),
+        fields: &'a [(HeaderName, HeaderValue)],
+        extensions: &'a Extensions,
+    ) -> Self {
+        Self { method, uri, extensions, fields: Fields::List(fields) }
+    }
+
+    /// Returns the first value of a header field, if there is one.
+    #[must_use]
+    pub fn header(&self, name: &HeaderName) -> Option<&'a HeaderValue> {
+        match self.fields {
+            Fields::Map(map) => map.get(name),
+            Fields::List(list) => list.iter().find(|(own, _)| own == name).map(|(_, value)| value),
+        }
+    }
+
+    /// Returns why repeating the request is harmless, if it is: see
+    /// [`idempotency_of`](crate::http::idempotency_of).
+    #[must_use]
+    pub fn idempotency(&self, is_declared: bool) -> Idempotency {
+        let has_key = || self.header(&semantics::IDEMPOTENCY_KEY).is_some();
+        semantics::idempotency(self.method, has_key, is_declared)
+    }
+}
+
+impl<'a> From<&'a Parts> for Asked<'a> {
+    fn from(head: &'a Parts) -> Self {
+        let Parts { method, uri, headers, extensions, .. } = head;
+        Self { method, uri, extensions, fields: Fields::Map(headers) }
+    }
 }
 
 /// Reads outcomes as HTTP means them: see [`crate::http::read`].
@@ -49,7 +112,7 @@ impl<T, E: Diagnose> Classify<T, E> for HttpClassifier {
     fn classify(
         &self,
         policy: &Policy,
-        request: &Parts,
+        asked: &Asked<'_>,
         outcome: &Result<Response<T>, E>,
     ) -> Reading {
         let outcome = match outcome {
@@ -58,20 +121,24 @@ impl<T, E: Diagnose> Classify<T, E> for HttpClassifier {
             }
             Err(error) => Err(error.diagnose()),
         };
-        semantics::read(policy, request, outcome, clock::unix_now, |_| {})
+        semantics::read(policy, asked, outcome, clock::unix_now, |_| {})
+    }
+
+    fn is_success(&self, outcome: &Result<Response<T>, E>) -> bool {
+        outcome.as_ref().is_ok_and(|response| response.status().as_u16() < 400)
     }
 }
 
 impl<F, T, E> Classify<T, E> for F
 where
-    F: Fn(&Policy, &Parts, &Result<Response<T>, E>) -> Reading,
+    F: Fn(&Policy, &Asked<'_>, &Result<Response<T>, E>) -> Reading,
 {
     fn classify(
         &self,
         policy: &Policy,
-        request: &Parts,
+        asked: &Asked<'_>,
         outcome: &Result<Response<T>, E>,
     ) -> Reading {
-        self(policy, request, outcome)
+        self(policy, asked, outcome)
     }
 }

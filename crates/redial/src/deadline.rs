@@ -1,10 +1,11 @@
 //! When the caller stops caring: one point in time for every attempt and every wait.
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::Response;
@@ -21,8 +22,14 @@ use crate::{
     policies::Span,
 };
 
-tokio::task_local! {
-    static CURRENT: Deadline;
+thread_local! {
+    /// Set while a call with a deadline is made or polled, and only then.
+    static CURRENT: Cell<Option<Deadline>> = const { Cell::new(None) };
+}
+
+/// Puts back what was there before, also where the work panics.
+struct Within {
+    before: Option<Deadline>,
 }
 
 /// Returns the deadline of the call that this code works for, where there is one.
@@ -31,7 +38,7 @@ tokio::task_local! {
 /// earlier of its own deadline and this one.
 #[must_use]
 pub fn current_deadline() -> Option<Deadline> {
-    CURRENT.try_with(|deadline| *deadline).ok()
+    CURRENT.get()
 }
 
 /// Wraps services in [`WithDeadline`].
@@ -117,14 +124,13 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let limit = self.limit();
         let call = within(limit, || self.inner.call(request));
-        let sleep = limit.map(|limit| sleep_until(limit.deadline.instant()));
-        DeadlineFuture { call, limit, sleep }
+        DeadlineFuture { call, limit, sleep: None }
     }
 }
 
 impl<S> WithDeadline<S> {
     fn limit(&self) -> Option<Limit> {
-        let (span, outer) = (self.span.get(|policy| policy.deadline), current_deadline());
+        let (span, outer) = (self.span.deadline(), current_deadline());
         let now = (span.is_some() || outer.is_some()).then(clock::now)?;
         let own = span.map(|span| Deadline::after(now, span));
         let deadline = own.map_or(outer, |own| Some(own.earlier(outer)))?;
@@ -146,10 +152,8 @@ where
             let guard = |body| DeadlineBody { body, limit, sleep: None };
             return Poll::Ready(outcome.map(|response| response.map(guard)));
         }
-        let (Some(sleep), Some(limit)) = (this.sleep.as_pin_mut(), limit) else {
-            return Poll::Pending;
-        };
-        ready!(sleep.poll(cx));
+        let Some(limit) = limit else { return Poll::Pending };
+        ready!(limit.poll(this.sleep, cx));
         Poll::Ready(Err(limit.exceeded().into()))
     }
 }
@@ -165,16 +169,12 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let Some(limit) = this.limit else { return Poll::Pending };
-        if this.sleep.is_none() {
-            this.sleep.set(Some(sleep_until(limit.deadline.instant())));
-        }
-        let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
-        ready!(sleep.poll(cx));
+        ready!(limit.poll(this.sleep, cx));
         Poll::Ready(Some(Err(limit.exceeded().into())))
     }
 
@@ -191,18 +191,31 @@ impl Limit {
     const fn exceeded(&self) -> Rejection {
         Rejection::DeadlineExceeded { after: self.span }
     }
+
+    /// Waits for the deadline, by a timer that is set at the first wait: what is ready at once needs
+    /// none.
+    fn poll(&self, mut sleep: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
+        if sleep.is_none() {
+            sleep.set(Some(tokio::time::sleep_until(self.deadline.instant().into())));
+        }
+        match sleep.as_pin_mut() {
+            Some(sleep) => sleep.poll(cx),
+            None => Poll::Pending,
+        }
+    }
 }
 
 /// Runs `work` so that it, and all that it calls, sees the deadline.
 fn within<T>(limit: Option<Limit>, work: impl FnOnce() -> T) -> T {
-    match limit {
-        Some(limit) => CURRENT.sync_scope(limit.deadline, work),
-        None => work(),
-    }
+    // Without a deadline of its own, a call is within what is there already.
+    let _within = limit.map(|limit| Within { before: CURRENT.replace(Some(limit.deadline)) });
+    work()
 }
 
-fn sleep_until(at: Instant) -> Sleep {
-    tokio::time::sleep_until(at.into())
+impl Drop for Within {
+    fn drop(&mut self) {
+        CURRENT.set(self.before);
+    }
 }
 
 #[cfg(test)]

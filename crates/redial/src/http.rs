@@ -15,6 +15,7 @@ mod read;
 
 pub use because::Because;
 pub use date::parse_http_date;
+pub(crate) use method::{IDEMPOTENCY_KEY, idempotency};
 pub use method::{idempotency_of, is_idempotent, is_safe};
 pub use pushback::{Wish, retry_after, wish};
 pub use ratelimit::{RateLimit, rate_limits};

@@ -12,6 +12,13 @@ use redial_core::{Event, Severity};
 pub trait Observe: Send + Sync {
     /// Takes note of `event`, which is a step of `call`.
     fn observe(&self, call: &Call<'_>, event: &Event);
+
+    /// Returns whether events of `severity` are of interest at the moment. Those that are not may not be
+    /// told, and what they would have cost is saved.
+    fn wants(&self, severity: Severity) -> bool {
+        let _ = severity;
+        true
+    }
 }
 
 /// The call that an event belongs to.
@@ -52,8 +59,15 @@ impl Observer {
         self.observe.is_some()
     }
 
+    /// Returns whether there is an observer that is interested in events of `severity`.
+    pub(crate) fn wants(&self, severity: Severity) -> bool {
+        self.observe.as_ref().is_some_and(|observe| observe.wants(severity))
+    }
+
     pub(crate) fn tell(&self, call: &Call<'_>, event: Event) {
-        if let Some(observe) = &self.observe {
+        if let Some(observe) = &self.observe
+            && observe.wants(event.severity())
+        {
             observe.observe(call, &event);
         }
     }
@@ -70,6 +84,14 @@ impl Observe for LogEvents {
         match event.severity() {
             Severity::Debug => log_detail(call, event),
             Severity::Warning | Severity::Error => log_trouble(call, event),
+        }
+    }
+
+    fn wants(&self, severity: Severity) -> bool {
+        match severity {
+            Severity::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Severity::Warning => tracing::enabled!(tracing::Level::WARN),
+            Severity::Error => tracing::enabled!(tracing::Level::ERROR),
         }
     }
 }

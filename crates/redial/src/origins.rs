@@ -1,12 +1,11 @@
 //! State for each origin that calls go to: bounded, and read without a lock.
 
 use std::{
-    collections::HashMap,
     fmt,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
     sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -33,32 +32,51 @@ pub(crate) trait PerOrigin: Sized {
 
 /// State of type `T` for each origin. Clones share it.
 ///
-/// At most 1,024 origins are remembered. Then one that was not used since the most others came makes
-/// room. Looking an origin up takes no lock and writes nothing but, once after others have come, when
+/// At most 1,024 origins are remembered. Then an eighth of them, those that were not used since the most
+/// others came, make room. Looking an origin up takes no lock and writes nothing but, once after others have come, when
 /// it was last used.
 pub(crate) struct Origins<T> {
     table: Arc<Table<T>>,
 }
 
 struct Table<T> {
-    origins: ArcSwap<HashMap<Authority, Arc<Origin<T>>, Quick>>,
+    known: ArcSwap<Known<T>>,
+    /// The first origin that came: for most clients, the only one.
+    first: OnceLock<Arc<Origin<T>>>,
     /// How many origins have come so far: what "last used" is measured in.
     arrivals: AtomicU64,
+    seed: u64,
+}
+
+/// The origins that there are, as a table with open addressing. Never changed, only replaced.
+struct Known<T> {
+    places: Box<[Option<Arc<Origin<T>>>]>,
+    count: usize,
 }
 
 struct Origin<T> {
+    authority: Authority,
+    hash: u64,
     state: Arc<T>,
     last_use: AtomicU64,
+    /// Whether another has taken its place in the table.
+    is_retired: AtomicBool,
 }
 
 impl<T: PerOrigin> Origins<T> {
     pub(crate) fn new() -> Self {
-        let origins = ArcSwap::from_pointee(HashMap::with_hasher(Quick::new()));
-        Self { table: Arc::new(Table { origins, arrivals: AtomicU64::new(0) }) }
+        Self {
+            table: Arc::new(Table {
+                known: ArcSwap::from_pointee(Known::empty()),
+                first: OnceLock::new(),
+                arrivals: AtomicU64::new(0),
+                seed: RandomState::new().hash_one(()),
+            }),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.origins.load().len()
+        self.table.known.load().count
     }
 
     /// Runs `work` with the state of `uri`'s origin under `policy`, which begins at first sight.
@@ -69,7 +87,7 @@ impl<T: PerOrigin> Origins<T> {
         policy: &T::Policy,
         work: impl FnOnce(&Arc<T>) -> R,
     ) -> R {
-        self.with_authority(uri.authority().unwrap_or_else(|| &NAMELESS), policy, work)
+        self.with_authority(authority_of(uri), policy, work)
     }
 
     /// As [`with`](Self::with), for an authority.
@@ -80,64 +98,147 @@ impl<T: PerOrigin> Origins<T> {
         work: impl FnOnce(&Arc<T>) -> R,
     ) -> R {
         let table = &*self.table;
-        {
-            let origins = table.origins.load();
-            if let Some(origin) = origins.get(authority)
-                && origin.state.serves(policy)
-            {
-                origin.touch(table.arrivals.load(Ordering::Relaxed));
-                return work(&origin.state);
+        let done = table.find(authority, |origin| match origin {
+            Some(origin) if origin.state.serves(policy) => {
+                origin.touch(&table.arrivals);
+                Ok(work(&origin.state))
             }
-        }
-        work(&table.open(authority, policy))
+            _ => Err(work),
+        });
+        done.unwrap_or_else(|work| work(&table.open(authority, policy)))
+    }
+
+    /// Runs `work` with the state of `uri`'s origin under whatever policy it began; gives `work` back
+    /// where there is none yet.
+    pub(crate) fn if_there<R, W: FnOnce(&Arc<T>) -> R>(&self, uri: &Uri, work: W) -> Result<R, W> {
+        self.table.find(authority_of(uri), |origin| match origin {
+            Some(origin) => {
+                origin.touch(&self.table.arrivals);
+                Ok(work(&origin.state))
+            }
+            None => Err(work),
+        })
     }
 
     /// Returns the state of an origin, if there is one.
     pub(crate) fn find(&self, authority: &Authority) -> Option<Arc<T>> {
-        self.table.origins.load().get(authority).map(|origin| Arc::clone(&origin.state))
+        self.table.find(authority, |origin| origin.map(|origin| Arc::clone(&origin.state)))
     }
 
     /// Returns every origin and its state, in no order.
     pub(crate) fn all(&self) -> Vec<(Authority, Arc<T>)> {
-        let origins = self.table.origins.load();
-        let pair = |(authority, origin): (&Authority, &Arc<Origin<T>>)| {
-            (authority.clone(), Arc::clone(&origin.state))
-        };
-        origins.iter().map(pair).collect()
+        let known = self.table.known.load();
+        let pair = |origin: &Arc<Origin<T>>| (origin.authority.clone(), Arc::clone(&origin.state));
+        known.origins().map(pair).collect()
+    }
+}
+
+impl<T> Table<T> {
+    fn find<R>(&self, authority: &Authority, work: impl FnOnce(Option<&Origin<T>>) -> R) -> R {
+        if let Some(first) = self.first.get()
+            && first.is(authority)
+            && !first.is_retired.load(Ordering::Relaxed)
+        {
+            return work(Some(first));
+        }
+        let known = self.known.load();
+        work(known.get(authority, hash(authority, self.seed)).map(|origin| &**origin))
     }
 }
 
 impl<T: PerOrigin> Table<T> {
     #[cold]
     fn open(&self, authority: &Authority, policy: &T::Policy) -> Arc<T> {
-        let now = clock::now();
+        let (now, hash) = (clock::now(), hash(authority, self.seed));
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed) + 1;
-        self.origins.rcu(|origins| {
-            let before = origins.get(authority);
+        self.known.rcu(|known| {
+            let before = known.get(authority, hash);
             if before.is_some_and(|origin| origin.state.serves(policy)) {
-                return Arc::clone(origins);
+                return Arc::clone(known);
             }
             let state = match before {
                 Some(before) => before.state.succeeded_by(policy, now),
                 None => T::open(policy, now),
             };
-            let mut origins = HashMap::clone(origins);
-            if ORIGINS_MAX <= origins.len() {
-                evict(&mut origins);
-            }
-            let last_use = AtomicU64::new(arrival);
-            origins
-                .insert(authority.clone(), Arc::new(Origin { state: Arc::new(state), last_use }));
-            Arc::new(origins)
+            Arc::new(known.and(Arc::new(Origin {
+                authority: authority.clone(),
+                hash,
+                state: Arc::new(state),
+                last_use: AtomicU64::new(arrival),
+                is_retired: AtomicBool::new(false),
+            })))
         });
-        let there = self.origins.load().get(authority).map(|origin| Arc::clone(&origin.state));
+        let known = self.known.load();
+        let there = known.get(authority, hash);
+        if let Some(origin) = there {
+            let first = self.first.get_or_init(|| Arc::clone(origin));
+            // Retired only when its successor can be found.
+            let is_there = known.get(&first.authority, first.hash);
+            if !is_there.is_some_and(|there| Arc::ptr_eq(there, first)) {
+                first.is_retired.store(true, Ordering::Relaxed);
+            }
+        }
         // Another thread may have evicted it meanwhile: then this call has a state of its own.
-        there.unwrap_or_else(|| Arc::new(T::open(policy, now)))
+        there.map_or_else(|| Arc::new(T::open(policy, now)), |origin| Arc::clone(&origin.state))
+    }
+}
+
+impl<T> Known<T> {
+    fn empty() -> Self {
+        Self { places: Box::new([]), count: 0 }
+    }
+
+    fn origins(&self) -> impl Iterator<Item = &Arc<Origin<T>>> {
+        self.places.iter().flatten()
+    }
+
+    fn get(&self, authority: &Authority, hash: u64) -> Option<&Arc<Origin<T>>> {
+        let mask = self.places.len().checked_sub(1)?;
+        let mut at = place(hash) & mask;
+        // There are twice as many places as origins, so an empty one comes.
+        while let Some(origin) = &self.places[at] {
+            if origin.hash == hash && origin.is(authority) {
+                return Some(origin);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// Returns these origins and `origin`, in the place of the one with the same name or, where there
+    /// are too many, of those that were not used for the longest time.
+    fn and(&self, origin: Arc<Origin<T>>) -> Self {
+        let others = self.origins().filter(|other| !other.is(&origin.authority));
+        let mut kept: Vec<_> = others.cloned().collect();
+        if ORIGINS_MAX <= kept.len() {
+            // Many go at once, so that a flood of new names does not copy the table for each.
+            let last_use = |origin: &Arc<Origin<T>>| origin.last_use.load(Ordering::Relaxed);
+            kept.select_nth_unstable_by_key(EVICTED, last_use);
+            kept.drain(..EVICTED);
+        }
+        kept.push(origin);
+        let count = kept.len();
+        let mut places = vec![None; (count * 2).next_power_of_two()].into_boxed_slice();
+        let mask = places.len() - 1;
+        for origin in kept {
+            let mut at = place(origin.hash) & mask;
+            while places[at].is_some() {
+                at = (at + 1) & mask;
+            }
+            places[at] = Some(origin);
+        }
+        Self { places, count }
     }
 }
 
 impl<T> Origin<T> {
-    fn touch(&self, arrivals: u64) {
+    fn is(&self, authority: &Authority) -> bool {
+        let (own, other) = (self.authority.as_str(), authority.as_str());
+        own == other || own.eq_ignore_ascii_case(other)
+    }
+
+    fn touch(&self, arrivals: &AtomicU64) {
+        let arrivals = arrivals.load(Ordering::Relaxed);
         // Written to only after others have come, so that many cores share a clean line.
         if self.last_use.load(Ordering::Relaxed) != arrivals {
             self.last_use.store(arrivals, Ordering::Relaxed);
@@ -153,62 +254,28 @@ impl<T> Clone for Origins<T> {
 
 impl<T> fmt::Debug for Origins<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Origins").field("len", &self.table.origins.load().len()).finish()
+        f.debug_struct("Origins").field("len", &self.table.known.load().count).finish()
     }
 }
 
-fn evict<T>(origins: &mut HashMap<Authority, Arc<Origin<T>>, Quick>) {
-    let last_use = |origin: &Arc<Origin<T>>| origin.last_use.load(Ordering::Relaxed);
-    let oldest = origins.iter().min_by_key(|(_, origin)| last_use(origin));
-    if let Some(authority) = oldest.map(|(authority, _)| authority.clone()) {
-        origins.remove(&authority);
-    }
+fn authority_of(uri: &Uri) -> &Authority {
+    uri.authority().unwrap_or_else(|| &NAMELESS)
 }
 
-/// Hashes short names in a few instructions a byte. Seeded, so that nobody outside can tell which
+/// Hashes a name whatever its case, eight bytes at a time. Seeded, so that nobody outside can tell which
 /// names collide; and with a thousand of them at most, little would come of it.
-#[derive(Clone)]
-struct Quick {
-    seed: u64,
+fn hash(authority: &Authority, seed: u64) -> u64 {
+    let bytes = authority.as_str().as_bytes();
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word) | LOWERCASE);
+    words.fold(seed, |hash, word| (hash.rotate_left(5) ^ word).wrapping_mul(ODD))
 }
 
-struct QuickHasher {
-    hash: u64,
-}
-
-impl Quick {
-    fn new() -> Self {
-        Self { seed: RandomState::new().hash_one(()) }
-    }
-}
-
-impl BuildHasher for Quick {
-    type Hasher = QuickHasher;
-
-    fn build_hasher(&self) -> QuickHasher {
-        QuickHasher { hash: self.seed }
-    }
-}
-
-impl Hasher for QuickHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u8(*byte);
-        }
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.hash = (self.hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(ODD);
-    }
-
-    fn write_usize(&mut self, length: usize) {
-        self.hash ^= u64::try_from(length).unwrap_or_default();
-    }
-
-    fn finish(&self) -> u64 {
-        // The table looks at the upper bits and at the lower ones; a product mixes upward only.
-        self.hash ^ (self.hash >> 32)
-    }
+fn place(hash: u64) -> usize {
+    // A product mixes upward only, and the table looks at the lower bits.
+    usize::try_from(hash >> 32).unwrap_or_default()
 }
 
 static NAMELESS: LazyLock<Authority> = LazyLock::new(|| Authority::from_static("nameless.invalid"));
@@ -216,7 +283,11 @@ static NAMELESS: LazyLock<Authority> = LazyLock::new(|| Authority::from_static("
 /// The fractional part of the golden ratio, odd: what Fibonacci hashing multiplies by.
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// The bit that tells a letter's lower case from its upper one, in each byte.
+const LOWERCASE: u64 = 0x2020_2020_2020_2020;
+
 const ORIGINS_MAX: usize = 1_024;
+const EVICTED: usize = ORIGINS_MAX / 8;
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +348,6 @@ mod tests {
             assert_eq!(count(&origins, &uri(n), 0), 0);
             assert_eq!(count(&origins, &uri(0), 0), u64::try_from(n - 1).unwrap());
         }
-        assert_eq!(origins.len(), ORIGINS_MAX);
+        assert!((ORIGINS_MAX - EVICTED..=ORIGINS_MAX).contains(&origins.len()));
     }
 }

@@ -1,12 +1,19 @@
 //! The policy that rules now, and a switch to another while calls are running.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, Guard};
 use http::Extensions;
 use redial_core::{
-    AdaptivePolicy, BreakerPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy, FallbackPolicy,
-    HedgePolicy, Policy, RateLimitPolicy, ThrottlePolicy,
+    AdaptivePolicy, BreakerPolicy, BudgetPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy,
+    FallbackPolicy, HedgePolicy, Policy, RateLimitPolicy, ThrottlePolicy,
 };
 
 /// A policy that can be switched while calls are running. Clones share it.
@@ -26,7 +33,21 @@ use redial_core::{
 /// ```
 #[derive(Clone)]
 pub struct PolicyCell {
-    current: Arc<ArcSwap<Policy>>,
+    current: Arc<Current>,
+}
+
+struct Current {
+    policy: ArcSwap<Policy>,
+    glance: Glance,
+}
+
+/// What of the policy is asked at every call, where it can be read in one load each. A switch changes
+/// the policy first, so for a moment a call may see a part of the one before.
+#[derive(Debug)]
+struct Glance {
+    parts: AtomicU32,
+    deadline_nanos: AtomicU64,
+    attempt_timeout_nanos: AtomicU64,
 }
 
 /// How long something may take: fixed, or as the policy that rules at the moment says.
@@ -56,6 +77,9 @@ enum Rule<T> {
 
 /// A part of a [`Policy`] that a layer carries out; `None` where it is switched off.
 pub trait Part: Clone {
+    /// The bit that tells at a glance whether this part is switched on.
+    const BIT: u32;
+
     /// Returns this part of `policy`.
     fn of(policy: &Policy) -> Option<&Self>;
 }
@@ -64,30 +88,76 @@ impl PolicyCell {
     /// Creates a cell in which `policy` rules.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { current: Arc::new(ArcSwap::from_pointee(policy)) }
+        let glance = Glance {
+            parts: AtomicU32::new(0),
+            deadline_nanos: AtomicU64::new(NONE),
+            attempt_timeout_nanos: AtomicU64::new(NONE),
+        };
+        glance.set(&policy);
+        let current = Current { policy: ArcSwap::from_pointee(policy), glance };
+        Self { current: Arc::new(current) }
     }
 
     /// Returns the policy that rules now.
     #[must_use]
     pub fn load(&self) -> Arc<Policy> {
-        self.current.load_full()
+        self.current.policy.load_full()
     }
 
     /// Lets another policy rule.
     pub fn switch(&self, policy: Policy) {
-        self.current.store(Arc::new(policy));
+        let policy = Arc::new(policy);
+        self.current.policy.store(Arc::clone(&policy));
+        self.current.glance.set(&policy);
     }
 
     pub(crate) fn peek(&self) -> Guard<Arc<Policy>> {
-        self.current.load()
+        self.current.policy.load()
+    }
+
+    /// Returns whether a part is switched on.
+    pub(crate) fn has<T: Part>(&self) -> bool {
+        self.current.glance.parts.load(Ordering::Relaxed) & T::BIT != 0
+    }
+
+    /// Returns whether a call needs nothing of the retry policy before it fails: nothing is hedged, and
+    /// the budget does not count calls that begin.
+    pub(crate) fn is_plain(&self) -> bool {
+        let asks = HedgePolicy::BIT | COUNTS_CALLS;
+        self.current.glance.parts.load(Ordering::Relaxed) & asks == 0
+    }
+}
+
+impl Glance {
+    fn set(&self, policy: &Policy) {
+        let nanos = |span: Option<Duration>| {
+            let nanos = span.map(|span| u64::try_from(span.as_nanos()).unwrap_or(NONE - 1));
+            nanos.unwrap_or(NONE)
+        };
+        self.deadline_nanos.store(nanos(policy.deadline), Ordering::Relaxed);
+        self.attempt_timeout_nanos.store(nanos(policy.attempt_timeout), Ordering::Relaxed);
+        self.parts.store(parts_of(policy), Ordering::Relaxed);
     }
 }
 
 impl Span {
-    pub(crate) fn get(&self, of: impl FnOnce(&Policy) -> Option<Duration>) -> Option<Duration> {
+    /// Returns a fixed span, or the deadline that rules now.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.get(|glance| &glance.deadline_nanos)
+    }
+
+    /// Returns a fixed span, or the attempt timeout that rules now.
+    pub(crate) fn attempt_timeout(&self) -> Option<Duration> {
+        self.get(|glance| &glance.attempt_timeout_nanos)
+    }
+
+    fn get(&self, of: impl FnOnce(&Glance) -> &AtomicU64) -> Option<Duration> {
         match &self.source {
             Source::Fixed(span) => *span,
-            Source::Policy(cell) => of(&cell.peek()),
+            Source::Policy(cell) => match of(&cell.current.glance).load(Ordering::Relaxed) {
+                NONE => None,
+                nanos => Some(Duration::from_nanos(nanos)),
+            },
         }
     }
 }
@@ -99,7 +169,8 @@ impl<T: Part> Ruling<T> {
             Rule::Fixed(part) => work(part.as_ref()),
             Rule::Policy(cell) => match extensions.get::<Arc<Policy>>() {
                 Some(own) => work(T::of(own)),
-                None => work(T::of(&cell.peek())),
+                None if cell.has::<T>() => work(T::of(&cell.peek())),
+                None => work(None),
             },
         }
     }
@@ -124,26 +195,44 @@ impl<T> From<PolicyCell> for Ruling<T> {
 }
 
 macro_rules! parts {
-    ($($part:ty: $field:ident,)*) => {$(
-        impl Part for $part {
+    ($($part:ty: $field:ident at $bit:literal,)*) => {
+        $(impl Part for $part {
+            const BIT: u32 = 1 << $bit;
+
             fn of(policy: &Policy) -> Option<&Self> {
                 policy.$field.as_ref()
             }
+        })*
+
+        fn parts_of(policy: &Policy) -> u32 {
+            let mut parts = 0;
+            $(if policy.$field.is_some() {
+                parts |= <$part>::BIT;
+            })*
+            if matches!(policy.budget, BudgetPolicy::Window(_)) {
+                parts |= COUNTS_CALLS;
+            }
+            parts
         }
-    )*};
+    };
 }
 
 parts! {
-    BreakerPolicy: breaker,
-    HedgePolicy: hedge,
-    RateLimitPolicy: rate_limit,
-    ThrottlePolicy: throttle,
-    BulkheadPolicy: bulkhead,
-    AdaptivePolicy: adaptive_limit,
-    CachePolicy: cache,
-    Arc<FallbackPolicy>: fallback,
-    Arc<ChaosPolicy>: chaos,
+    BreakerPolicy: breaker at 0,
+    HedgePolicy: hedge at 1,
+    RateLimitPolicy: rate_limit at 2,
+    ThrottlePolicy: throttle at 3,
+    BulkheadPolicy: bulkhead at 4,
+    AdaptivePolicy: adaptive_limit at 5,
+    CachePolicy: cache at 6,
+    Arc<FallbackPolicy>: fallback at 7,
+    Arc<ChaosPolicy>: chaos at 8,
 }
+
+const COUNTS_CALLS: u32 = 1 << 31;
+
+/// No limit, where a number of nanoseconds is expected.
+const NONE: u64 = u64::MAX;
 
 impl From<Policy> for PolicyCell {
     fn from(policy: Policy) -> Self {

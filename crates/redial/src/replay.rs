@@ -70,7 +70,7 @@ where
     /// `bytes_max` bytes.
     pub fn split(body: B, bytes_max: usize) -> (ReplayBody<B>, Self) {
         if body.is_end_stream() {
-            return (ReplayBody::whole(None), Self { source: Source::Whole(None) });
+            return (ReplayBody::empty(), Self::empty());
         }
         let is_too_long = body.size_hint().lower() > u64::try_from(bytes_max).unwrap_or(u64::MAX);
         let mut kept = Kept::new(body, bytes_max);
@@ -105,7 +105,29 @@ where
     }
 }
 
+impl<B> ReplayBody<B>
+where
+    B: Body<Error: Into<BoxError>> + Unpin,
+{
+    /// Creates the only sending of a body: nothing is kept.
+    pub fn once(body: B) -> Self {
+        Replay::split(body, 0).0
+    }
+}
+
+impl<B> Replay<B> {
+    /// Creates what it takes to send nothing again.
+    pub const fn empty() -> Self {
+        Self { source: Source::Whole(None) }
+    }
+}
+
 impl<B> ReplayBody<B> {
+    /// Creates the sending of nothing.
+    pub const fn empty() -> Self {
+        Self::whole(None)
+    }
+
     const fn whole(piece: Option<Bytes>) -> Self {
         Self { state: State::Whole(piece) }
     }

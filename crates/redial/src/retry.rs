@@ -5,35 +5,31 @@
 //! a failure starts the loop, which is boxed, once. A call that succeeds pays for the copy of the
 //! request's head that a retry would have needed, and for nothing else.
 
-mod record;
+mod head;
+mod repeat;
+mod story;
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    mem,
-    pin::{Pin, pin},
-    sync::Arc,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use http::{Request, Response, header, request::Parts};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use redial_core::{
-    Attempt, Budget, BudgetPolicy, Deadline, Decision, Entropy, Event, Policy, Progress, Reading,
-    Verdict, Why, Withdrawal,
-};
+use redial_core::{Budget, BudgetPolicy, Entropy, Policy, Verdict};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::record::Record;
+use self::repeat::Kept;
 use crate::{
     budgets::Budgets,
     classify::{Classify, HttpClassifier},
     clock,
-    deadline::current_deadline,
-    diagnose::{AttemptNumber, BoxError, Diagnose, Fresh},
+    diagnose::{BoxError, Diagnose},
     http as semantics,
     observe::{Observe, Observer},
     policies::PolicyCell,
@@ -49,10 +45,10 @@ pub struct RetryLayer<C = HttpClassifier> {
 /// A service that repeats failed requests as its policy decides.
 ///
 /// When it stops, the last outcome is returned as it came: a retry never replaces the upstream's own
-/// answer with an error of ours. An answer that took more than one attempt carries [`Attempts`] in
-/// its extensions.
+/// answer with an error of ours.
 ///
-/// A request may bring a policy of its own, as an `Arc<Policy>` in its extensions.
+/// A request may bring a policy of its own, as an `Arc<Policy>` in its extensions. Under a policy that
+/// hedges, requests that may be hedged are not retried: gRFC A6 has it one or the other.
 ///
 /// # Cancellation
 ///
@@ -60,12 +56,21 @@ pub struct RetryLayer<C = HttpClassifier> {
 #[derive(Debug)]
 pub struct Retry<S, C = HttpClassifier> {
     inner: S,
-    shared: Arc<Shared<C>>,
+    again: Arc<Again<S, C>>,
 }
 
-/// How many attempts an answer took: an extension of responses that took more than one.
+/// How many attempts an answer took: an extension of responses that took more than one, where the layer
+/// [marks](RetryLayer::mark) them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Attempts(pub u32);
+
+/// What it takes to send again, shared by all calls.
+#[derive(Debug)]
+struct Again<S, C> {
+    /// Cloned for a call's first retry, so that a call that succeeds clones no service.
+    service: Mutex<S>,
+    shared: Arc<Shared<C>>,
+}
 
 #[derive(Debug)]
 struct Shared<C> {
@@ -74,6 +79,7 @@ struct Shared<C> {
     budgets: Budgets,
     observer: Observer,
     entropy: Entropy,
+    marks: bool,
 }
 
 pin_project! {
@@ -83,20 +89,13 @@ pin_project! {
         S: Service<Request<ReplayBody<B>>>,
     {
         #[pin]
-        state: State<S, C, B>,
+        first: Option<S::Future>,
+        kept: Option<Kept<S, C, B>>,
+        repeat: Option<Repeat<S::Response, S::Error>>,
     }
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<S, C, B>
-    where
-        S: Service<Request<ReplayBody<B>>>,
-    {
-        First { #[pin] attempt: S::Future, repeat: Option<Repeat<S, C, B>> },
-        Repeating { repeat: Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>> },
-    }
-}
+type Repeat<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 impl RetryLayer {
     /// Creates a layer that retries by `policy`: a fixed one, or the one that a [`PolicyCell`] holds
@@ -108,6 +107,7 @@ impl RetryLayer {
             budgets: Budgets::new(),
             observer: Observer::default(),
             entropy: Entropy::seeded(seed()),
+            marks: false,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -119,8 +119,9 @@ impl<C> RetryLayer<C> {
     where
         C: Clone,
     {
-        let Shared { policy, budgets, observer, entropy, .. } = self.into_shared();
-        RetryLayer { shared: Arc::new(Shared { policy, classifier, budgets, observer, entropy }) }
+        let Shared { policy, budgets, observer, entropy, marks, .. } = self.into_shared();
+        let shared = Shared { policy, classifier, budgets, observer, entropy, marks };
+        RetryLayer { shared: Arc::new(shared) }
     }
 
     /// Spends from `budgets`, which other clients may share.
@@ -153,6 +154,19 @@ impl<C> RetryLayer<C> {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Numbers attempts: requests of a retry carry
+    /// [`AttemptNumber`](crate::AttemptNumber) in their extensions, and answers that took more than one
+    /// attempt carry [`Attempts`]. Off unless set; the standard stack sets it. Costs a retried call a few
+    /// allocations.
+    #[must_use]
+    pub fn mark(self) -> Self
+    where
+        C: Clone,
+    {
+        let shared = Shared { marks: true, ..self.into_shared() };
+        Self { shared: Arc::new(shared) }
+    }
+
     fn into_shared(self) -> Shared<C>
     where
         C: Clone,
@@ -163,21 +177,23 @@ impl<C> RetryLayer<C> {
             budgets: shared.budgets.clone(),
             observer: shared.observer.clone(),
             entropy: Entropy::seeded(shared.entropy.draw()),
+            marks: shared.marks,
         })
     }
 }
 
-impl<S, C> Layer<S> for RetryLayer<C> {
+impl<S: Clone, C> Layer<S> for RetryLayer<C> {
     type Service = Retry<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Retry { inner, shared: Arc::clone(&self.shared) }
+        let (service, shared) = (Mutex::new(inner.clone()), Arc::clone(&self.shared));
+        Retry { inner, again: Arc::new(Again { service, shared }) }
     }
 }
 
 impl<S: Clone, C> Clone for Retry<S, C> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { inner: self.inner.clone(), again: Arc::clone(&self.again) }
     }
 }
 
@@ -199,30 +215,40 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The clone stays behind; the instance that `poll_ready` made ready goes with the request.
-        let clone = self.inner.clone();
-        let mut service = mem::replace(&mut self.inner, clone);
+        let shared = &*self.again.shared;
+        let own = request.extensions().get::<Arc<Policy>>();
+        // Most requests need nothing of the policy before they fail.
+        if shared.policy.is_plain() && own.is_none() && request.body().is_end_stream() {
+            return RetryFuture {
+                kept: Some(Kept::new(&self.again, &request, Replay::empty())),
+                first: Some(self.inner.call(request.map(|_| ReplayBody::empty()))),
+                repeat: None,
+            };
+        }
+        let own = own.map(Arc::clone);
+        let policy = own.unwrap_or_else(|| shared.policy.load());
+        if is_hedged(&request, &policy) {
+            let first = self.inner.call(request.map(ReplayBody::once));
+            return RetryFuture { kept: None, first: Some(first), repeat: None };
+        }
+        if matches!(policy.budget, BudgetPolicy::Window(_)) {
+            let deposit = |budget: &Budget| budget.deposit_call(clock::now());
+            shared.budgets.with(request.uri(), &policy, deposit);
+        }
         let (head, body) = request.into_parts();
-        let own = head.extensions.get::<Arc<Policy>>().map(Arc::clone);
-        let bytes_max = own.as_deref().map_or_else(
-            || self.shared.policy.peek().replay_bytes_max,
-            |policy| policy.replay_bytes_max,
-        );
-        let (body, replay) = Replay::split(body, bytes_max);
-        let record = Record::new(&self.shared.observer, &head);
-        self.shared.note_call(&head, own.as_deref());
-        let copy = head.clone();
-        let attempt = service.call(Request::from_parts(head, body));
-        let shared = Arc::clone(&self.shared);
-        let deadline = current_deadline();
-        let repeat = Repeat { service, shared, own, head: copy, replay, deadline, record };
-        RetryFuture { state: State::First { attempt, repeat: Some(repeat) } }
+        let (body, replay) = Replay::split(body, policy.replay_bytes_max);
+        let request = Request::from_parts(head, body);
+        RetryFuture {
+            kept: Some(Kept::new(&self.again, &request, replay)),
+            first: Some(self.inner.call(request)),
+            repeat: None,
+        }
     }
 }
 
 impl<S, C, B, T> Future for RetryFuture<S, C, B>
 where
-    S: Service<Request<ReplayBody<B>>, Response = Response<T>> + Send + 'static,
+    S: Service<Request<ReplayBody<B>>, Response = Response<T>> + Clone + Send + 'static,
     S::Error: Diagnose + Send + 'static,
     S::Future: Send,
     T: Body + Send + 'static,
@@ -232,175 +258,33 @@ where
     type Output = Result<S::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            match state.as_mut().project() {
-                StateProjection::First { attempt, repeat } => {
-                    let outcome = ready!(attempt.poll(cx));
-                    let Some(mut repeat) = repeat.take() else {
-                        // A future that has finished is not polled again.
-                        return Poll::Ready(outcome);
-                    };
-                    let reading = repeat.read(&outcome);
-                    if reading.verdict == Verdict::Success {
-                        repeat.succeed(1);
-                        return Poll::Ready(outcome);
-                    }
-                    state.set(State::Repeating { repeat: Box::pin(repeat.run(outcome, reading)) });
-                }
-                StateProjection::Repeating { repeat } => return repeat.as_mut().poll(cx),
-            }
-        }
-    }
-}
-
-/// What it takes to try again.
-struct Repeat<S, C, B> {
-    service: S,
-    shared: Arc<Shared<C>>,
-    own: Option<Arc<Policy>>,
-    head: Parts,
-    replay: Replay<B>,
-    deadline: Option<Deadline>,
-    record: Record,
-}
-
-impl<S, C, B, T> Repeat<S, C, B>
-where
-    S: Service<Request<ReplayBody<B>>, Response = Response<T>>,
-    S::Error: Diagnose,
-    T: Body,
-    C: Classify<T, S::Error>,
-    B: Body<Error: Into<BoxError>> + Unpin,
-{
-    /// The whole of retrying, from the first failure to the last word.
-    async fn run(
-        mut self,
-        mut outcome: Result<Response<T>, S::Error>,
-        mut reading: Reading,
-    ) -> Result<Response<T>, S::Error> {
-        let policy = self.own.clone().unwrap_or_else(|| self.shared.policy.load());
-        let (mut number, mut progress) = (1, Progress::default());
-        loop {
-            let decision = self.decide(&policy, number, &reading, progress);
-            progress = progress.after(decision, &reading);
-            let (after, why) = match decision {
-                Decision::Stop(stop) => {
-                    self.record.finish(Event::GaveUp { attempts: number, stop });
-                    return mark(outcome, number);
-                }
-                Decision::Retry { after, why } => (after, why),
-            };
-            self.record.tell(Event::Retrying { attempt: number, after, why });
-            self.prepare(&outcome, &reading);
-            let_go(outcome, after).await;
-            // The timer rounds up to its next tick: a wait of zero must not meet it.
-            if !after.is_zero() {
-                tokio::time::sleep(after).await;
-            }
-            number += 1;
-            outcome = self.attempt(number).await;
-            reading = self.read(&outcome);
+        let mut this = self.project();
+        if let Some(first) = this.first.as_mut().as_pin_mut() {
+            let outcome = ready!(first.poll(cx));
+            // Nothing is kept of a call that is hedged.
+            let Some(kept) = this.kept else { return Poll::Ready(outcome) };
+            let reading = kept.read(&outcome);
             if reading.verdict == Verdict::Success {
-                self.succeed(number);
-                if why != Why::AtOnce {
-                    let refund = |budget: &Budget| budget.refund(clock::now());
-                    self.shared.budgets.with(&self.head.uri, &policy, refund);
-                }
-                return mark(outcome, number);
+                kept.succeed(false);
+                return Poll::Ready(outcome);
             }
+            // What the first attempt holds is free for the next.
+            this.first.set(None);
+            let Some(kept) = this.kept.take() else { return Poll::Ready(outcome) };
+            *this.repeat = Some(Box::pin(kept.repeat(outcome, reading)));
         }
-    }
-
-    fn decide(
-        &self,
-        policy: &Policy,
-        number: u32,
-        reading: &Reading,
-        progress: Progress,
-    ) -> Decision {
-        let now = clock::now();
-        let Parts { method, headers, uri, .. } = &self.head;
-        let attempt = Attempt {
-            number,
-            reading: *reading,
-            idempotency: semantics::idempotency_of(method, headers, policy.is_idempotent),
-            is_replayable: self.replay.is_possible(),
-            remaining: self.deadline.map(|deadline| deadline.remaining(now)),
-            progress,
-        };
-        self.shared.budgets.with(uri, policy, |budget| {
-            budget.deposit(reading);
-            let draw = self.shared.entropy.draw();
-            policy.retry.decide(&attempt, Some(Withdrawal::new(budget, now)), draw)
-        })
-    }
-
-    /// Changes the head for the next attempt, where the failure calls for it.
-    fn prepare(&mut self, outcome: &Result<Response<T>, S::Error>, reading: &Reading) {
-        let status = outcome.as_ref().ok().map(|response| response.status().as_u16());
-        if status == Some(417) {
-            self.head.headers.remove(header::EXPECT);
+        match this.repeat {
+            Some(repeat) => repeat.as_mut().poll(cx),
+            None => Poll::Pending,
         }
-        // The connection is gone or suspect, or leads to the wrong server: not that one again.
-        let is_suspect = match status {
-            Some(status) => matches!(status, 408 | 421),
-            None => !reading.at_once,
-        };
-        if is_suspect {
-            self.head.extensions.insert(Fresh);
-        } else {
-            self.head.extensions.remove::<Fresh>();
-        }
-    }
-
-    async fn attempt(&mut self, number: u32) -> Result<Response<T>, S::Error> {
-        self.record.begin(number);
-        self.head.extensions.insert(AttemptNumber(number));
-        poll_fn(|cx| self.service.poll_ready(cx)).await?;
-        let request = Request::from_parts(self.head.clone(), self.replay.again());
-        self.service.call(request).await
-    }
-
-    fn read(&mut self, outcome: &Result<Response<T>, S::Error>) -> Reading {
-        let own = self.own.as_deref();
-        let classify =
-            |policy: &Policy| self.shared.classifier.classify(policy, &self.head, outcome);
-        let reading = match own {
-            Some(policy) => classify(policy),
-            None => classify(&self.shared.policy.peek()),
-        };
-        self.record.end(outcome, &reading);
-        reading
-    }
-
-    fn succeed(&mut self, attempts: u32) {
-        let deposit = |policy: &Policy| {
-            let note = |budget: &Budget| budget.deposit(&Reading::SUCCESS);
-            self.shared.budgets.with(&self.head.uri, policy, note);
-        };
-        match self.own.as_deref() {
-            Some(policy) => deposit(policy),
-            None => deposit(&self.shared.policy.peek()),
-        }
-        self.record.finish(Event::Succeeded { attempts });
     }
 }
 
-impl<C> Shared<C> {
-    /// Tells a budget that counts calls of a new one.
-    fn note_call(&self, head: &Parts, own: Option<&Policy>) {
-        let note = |policy: &Policy| {
-            if matches!(policy.budget, BudgetPolicy::Window(_)) {
-                let deposit = |budget: &Budget| budget.deposit_call(clock::now());
-                self.budgets.with(&head.uri, policy, deposit);
-            }
-        };
-        match own {
-            Some(policy) => note(policy),
-            None => note(&self.policy.peek()),
-        }
-    }
+/// Returns whether a layer above sends copies of this request: then it is not retried as well.
+fn is_hedged<B>(request: &Request<B>, policy: &Policy) -> bool {
+    let (method, headers) = (request.method(), request.headers());
+    policy.hedge.is_some()
+        && semantics::idempotency_of(method, headers, policy.is_idempotent).is_idempotent()
 }
 
 impl<S, C, B> fmt::Debug for RetryFuture<S, C, B>
@@ -412,45 +296,11 @@ where
     }
 }
 
-/// Gives a failed answer's connection back before the wait: what is left of its body is read, within
-/// bounds, and dropped beyond them.
-async fn let_go<T: Body, E>(outcome: Result<Response<T>, E>, wait: Duration) {
-    let Ok(response) = outcome else { return };
-    let body = response.into_body();
-    if body.is_end_stream() || wait.is_zero() {
-        return;
-    }
-    let mut body = pin!(body);
-    let drain = async {
-        let mut bytes = 0;
-        while bytes <= DRAINED_BYTES_MAX
-            && let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await
-        {
-            bytes += frame.data_ref().map_or(0, bytes::Buf::remaining);
-        }
-    };
-    // Running out of time is one of the two ways to be done.
-    let _ = tokio::time::timeout(DRAINED_FOR_MAX.min(wait), drain).await;
-}
-
-fn mark<T, E>(outcome: Result<Response<T>, E>, attempts: u32) -> Result<Response<T>, E> {
-    outcome.map(|mut response| {
-        if 1 < attempts {
-            response.extensions_mut().insert(Attempts(attempts));
-        }
-        response
-    })
-}
-
 /// A seed that differs from process to process and from layer to layer.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
 }
-
-/// What an error page may weigh, so that reading it is cheaper than a new connection.
-const DRAINED_BYTES_MAX: usize = 64 * 1024;
-const DRAINED_FOR_MAX: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests;

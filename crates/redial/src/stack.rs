@@ -61,7 +61,7 @@ pub fn stack(policy: impl Into<PolicyCell>) -> StandardStack {
     Stack {
         log: LogLayer::new(),
         deadline: DeadlineLayer::new(cell.clone()),
-        retry: RetryLayer::new(cell.clone()).observe(LogEvents),
+        retry: RetryLayer::new(cell.clone()).observe(LogEvents).mark(),
         attempt_timeout: AttemptTimeoutLayer::new(cell),
         headers: SetHeadersLayer::new(),
     }

@@ -44,7 +44,7 @@ fn http_date_vectors_hold() {
 fn grpc_pushback_vectors_hold() {
     run("PB", 5, |id, inputs, expected| {
         let headers = headers("grpc-retry-pushback-ms", &inputs["grpc-retry-pushback-ms"]);
-        let wish = wish(&headers, 0, true);
+        let wish = wish(&headers, || 0, true);
         match expected["delay_ms"].as_u64() {
             Some(millis) => {
                 assert_eq!(wish.pushback.unwrap().wait(), Duration::from_millis(millis), "{id}");
@@ -106,7 +106,7 @@ fn retry_after_vector(id: &str, inputs: &Value, expected: &Value) -> Outcome {
     let chooses_cap = inputs.get("retry_after_max_s").is_some() || inputs.get("max_s").is_some();
     if let Some(millis) = inputs["x-amz-retry-after_ms"].as_str() {
         // The quota that the vector counts beside it is AWS's own.
-        let wish = wish(&headers("x-amz-retry-after", &Value::from(millis)), 0, false);
+        let wish = wish(&headers("x-amz-retry-after", &Value::from(millis)), || 0, false);
         let wish = PushbackPolicy::default().wish(wish.pushback).map(|wish| wish.wait());
         let own = inputs["own_backoff_s"].as_f64().map(Duration::from_secs_f64);
         let delay = expected["delay_s"].as_f64().map(Duration::from_secs_f64);
@@ -119,7 +119,7 @@ fn retry_after_vector(id: &str, inputs: &Value, expected: &Value) -> Outcome {
     if is_configured {
         // Told not to look at the field, we do not.
         let policy = Policy::default().retry.pushback(PushbackPolicy::ignored());
-        let wish = wish(&headers("retry-after", &inputs["retry_after"]), 0, true);
+        let wish = wish(&headers("retry-after", &inputs["retry_after"]), || 0, true);
         assert_eq!(policy.pushback_policy().wish(wish.pushback), None, "{id}");
         return Checked;
     }
@@ -382,12 +382,12 @@ fn envoy(id: &str, list: &str, inputs: &Value, expected: &Value) -> Outcome {
 fn answer(policy: &Policy, method: &Method, status: u64, headers: &HeaderMap) -> Reading {
     let status = StatusCode::from_u16(u16::try_from(status).unwrap()).unwrap();
     let (head, ()) = Request::builder().method(method).body(()).unwrap().into_parts();
-    read(policy, &head, Ok(Answer { status, headers }), || 1_750_000_000, |_| {})
+    read(policy, &(&head).into(), Ok(Answer { status, headers }), || 1_750_000_000, |_| {})
 }
 
 fn fault(fault: Fault) -> Reading {
     let (head, ()) = Request::new(()).into_parts();
-    read(&Policy::default(), &head, Err(Diagnosis::from(fault)), || 0, |_| {})
+    read(&Policy::default(), &(&head).into(), Err(Diagnosis::from(fault)), || 0, |_| {})
 }
 
 fn relative_dates(value: &Value, now: i64) -> Value {

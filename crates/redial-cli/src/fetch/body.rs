@@ -60,7 +60,7 @@ pub(super) async fn write(
 /// What the server asked for, for people to know when we do not wait for it.
 fn wish(head: &http::response::Parts) -> Option<String> {
     let now = jiff::Timestamp::now().as_second();
-    let wish = redial::http::wish(&head.headers, now, true);
+    let wish = redial::http::wish(&head.headers, || now, true);
     let wait = wish.pushback?.wait();
     let field = wish.field?;
     Some(format!("the server asked to wait for {} ({field})", show::span(wait)))

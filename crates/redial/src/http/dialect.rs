@@ -122,6 +122,11 @@ static DIALECTS: [(HeaderName, Option<HeaderName>); 8] = [
 ];
 
 #[cfg(test)]
+pub(super) fn reset_fields() -> impl Iterator<Item = &'static HeaderName> {
+    DIALECTS.iter().map(|(reset, _)| reset)
+}
+
+#[cfg(test)]
 mod tests {
     use http::HeaderValue;
 

@@ -30,11 +30,20 @@ pub fn is_idempotent(method: &str) -> bool {
 /// policy that declares it so.
 #[must_use]
 pub fn idempotency_of(method: &Method, headers: &HeaderMap, is_declared: bool) -> Idempotency {
+    idempotency(method, || headers.contains_key(&IDEMPOTENCY_KEY), is_declared)
+}
+
+/// As [`idempotency_of`], asking for the key only where it matters.
+pub(crate) fn idempotency(
+    method: &Method,
+    has_key: impl FnOnce() -> bool,
+    is_declared: bool,
+) -> Idempotency {
     if is_safe(method.as_str()) {
         Idempotency::Safe
     } else if is_idempotent(method.as_str()) {
         Idempotency::Method
-    } else if headers.contains_key(IDEMPOTENCY_KEY) {
+    } else if has_key() {
         Idempotency::Key
     } else if is_declared {
         Idempotency::Declared
@@ -44,7 +53,7 @@ pub fn idempotency_of(method: &Method, headers: &HeaderMap, is_declared: bool) -
 }
 
 /// draft-ietf-httpapi-idempotency-key-header-07 §2.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 // https://www.iana.org/assignments/http-methods, with QUERY of RFC 10008. The most frequent first.
 const SAFE: &[&str] =
@@ -104,7 +113,7 @@ mod tests {
         assert_eq!(idempotency_of(&Method::PUT, &headers, false), Idempotency::Method);
         assert_eq!(idempotency_of(&post, &headers, false), Idempotency::None);
         assert_eq!(idempotency_of(&post, &headers, true), Idempotency::Declared);
-        headers.insert(IDEMPOTENCY_KEY, http::HeaderValue::from_static("\"k\""));
+        headers.insert(&IDEMPOTENCY_KEY, http::HeaderValue::from_static("\"k\""));
         assert_eq!(idempotency_of(&post, &headers, true), Idempotency::Key);
     }
 }

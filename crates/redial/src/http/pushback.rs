@@ -18,7 +18,7 @@ pub struct Wish {
     pub should_retry: Option<bool>,
 }
 
-/// Reads what a response's head asks for; `now` is the time in seconds since 1970.
+/// Reads what a response's head asks for; `now` gives the time in seconds since 1970.
 ///
 /// In this order: `grpc-retry-pushback-ms` is exact, and anything but one whole number of
 /// milliseconds means never (gRFC A6). `Retry-After` and its forms in milliseconds come next, the
@@ -28,7 +28,11 @@ pub struct Wish {
 /// Quota fields count only where `is_refusal` says that the response refuses the request: on others
 /// they are about the next request, not this one.
 #[must_use]
-pub fn wish(headers: &HeaderMap, now: i64, is_refusal: bool) -> Wish {
+pub fn wish(headers: &HeaderMap, now: impl FnOnce() -> i64, is_refusal: bool) -> Wish {
+    if !may_ask(headers) {
+        return Wish::default();
+    }
+    let now = now();
     let should_retry = outright(headers);
     let at_least = |wait, field| Wish {
         pushback: Some(Pushback::AtLeast(wait)),
@@ -91,6 +95,16 @@ pub fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
     let values =
         headers.get_all(header::RETRY_AFTER).iter().filter_map(|value| value.to_str().ok());
     values.filter_map(|value| delay_or_date(value, here, now)).max()
+}
+
+/// Returns whether any field may ask for something: most heads have none, and are looked at no further.
+/// Every field that is read here is about retrying or has a limit in its name.
+fn may_ask(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str();
+        matches!(name.as_bytes().first(), Some(b'a' | b'g' | b'r' | b's' | b'x'))
+            && (name.contains("retry") || name.contains("limit"))
+    })
 }
 
 fn delay_or_date(value: &str, here: i64, now: i64) -> Option<Duration> {
@@ -169,6 +183,21 @@ mod tests {
         headers
     }
 
+    #[test]
+    fn every_field_that_is_read_is_noticed_at_a_glance() {
+        let others = [GRPC_PUSHBACK.clone(), header::RETRY_AFTER, "ratelimit".parse().unwrap()];
+        let here = IN_MILLIS.iter().map(|(name, _)| name).chain(&SHOULD_RETRY);
+        let all: Vec<HeaderName> =
+            here.chain(dialect::reset_fields()).cloned().chain(others).collect();
+        for name in all {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SERVER, HeaderValue::from_static("retry"));
+            assert!(!may_ask(&headers));
+            headers.insert(name, HeaderValue::from_static(""));
+            assert!(may_ask(&headers), "{headers:?}");
+        }
+    }
+
     fn after(value: &'static str) -> Option<Duration> {
         retry_after(&headers(&[("retry-after", value)]), NOW)
     }
@@ -199,7 +228,7 @@ mod tests {
 
     #[test]
     fn grpc_pushback_is_exact_or_never() {
-        let read = |value| wish(&headers(&[("grpc-retry-pushback-ms", value)]), NOW, true);
+        let read = |value| wish(&headers(&[("grpc-retry-pushback-ms", value)]), || NOW, true);
         assert_eq!(read(" 5000 ").pushback, Some(Pushback::Exactly(SECOND * 5)));
         assert_eq!(read("0").pushback, Some(Pushback::Exactly(Duration::ZERO)));
         for value in ["-1", "x", "", "1.5", "+1", "2147483648"] {
@@ -207,7 +236,7 @@ mod tests {
             assert_eq!(read(value).pushback, None, "{value}");
         }
         let two = [("grpc-retry-pushback-ms", "100"), ("grpc-retry-pushback-ms", "10")];
-        assert_eq!(wish(&headers(&two), NOW, true).should_retry, Some(false));
+        assert_eq!(wish(&headers(&two), || NOW, true).should_retry, Some(false));
     }
 
     #[test]
@@ -218,13 +247,13 @@ mod tests {
             ("ratelimit", "\"a\";r=0;t=10"),
             ("x-ratelimit-reset", "90"),
         ];
-        let read = |fields| wish(&headers(fields), NOW, true);
+        let read = |fields| wish(&headers(fields), || NOW, true);
         assert_eq!(read(&fields).pushback, Some(Pushback::AtLeast(SECOND * 2)));
         assert_eq!(read(&fields).field, Some("retry-after"));
         assert_eq!(read(&fields[1..]).field, Some("retry-after-ms"));
         assert_eq!(read(&fields[2..]).pushback, Some(Pushback::AtLeast(SECOND * 10)));
         assert_eq!(read(&fields[3..]).pushback, Some(Pushback::AtLeast(SECOND * 90)));
-        assert_eq!(wish(&headers(&fields[2..]), NOW, false).pushback, None);
+        assert_eq!(wish(&headers(&fields[2..]), || NOW, false).pushback, None);
         let several = [("ratelimit", "\"a\";r=0;t=5, \"b\";r=10;t=60, \"c\";r=0;t=3")];
         assert_eq!(read(&several).pushback, Some(Pushback::AtLeast(SECOND * 5)));
     }
@@ -235,7 +264,7 @@ mod tests {
             let read = |value| {
                 let mut headers = HeaderMap::new();
                 headers.insert(name, HeaderValue::from_static(value));
-                wish(&headers, NOW, false).pushback
+                wish(&headers, || NOW, false).pushback
             };
             assert_eq!(read("1500"), Some(Pushback::AtLeast(Duration::from_millis(1_500))));
             assert_eq!(read("-100"), None);
@@ -245,7 +274,7 @@ mod tests {
 
     #[test]
     fn outright_words_are_read_and_no_beats_yes() {
-        let read = |fields| wish(&headers(fields), NOW, false).should_retry;
+        let read = |fields| wish(&headers(fields), || NOW, false).should_retry;
         assert_eq!(read(&[("x-should-retry", "true")]), Some(true));
         assert_eq!(read(&[("stripe-should-retry", "false")]), Some(false));
         assert_eq!(

@@ -1,10 +1,10 @@
 //! From one attempt's outcome to what it means.
 
-use http::{HeaderMap, StatusCode, header, request};
+use http::{HeaderMap, StatusCode, header};
 use redial_core::{Class, Fault, Policy, Proof, Pushback, Reading, Verdict};
 
 use super::{because::Because, dialect, proxy_status, pushback};
-use crate::diagnose::Diagnosis;
+use crate::{classify::Asked, diagnose::Diagnosis};
 
 /// The part of a response that tells what it means.
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +17,11 @@ pub struct Answer<'a> {
 
 /// Reads an attempt's outcome: an answer, or what an error tells.
 ///
-/// `request` is the head that was sent, `now` the time in seconds since 1970. Each rule that applies
+/// `asked` is the head that was sent, `now` the time in seconds since 1970. Each rule that applies
 /// is handed to `because`, in the order in which it applies.
 pub fn read(
     policy: &Policy,
-    request: &request::Parts,
+    asked: &Asked<'_>,
     outcome: Result<Answer<'_>, Diagnosis>,
     now: impl FnOnce() -> i64,
     because: impl FnMut(Because),
@@ -29,8 +29,8 @@ pub fn read(
     match outcome {
         Ok(answer) if answer.status.as_u16() < 400 => succeeded(answer.status, because),
         Ok(answer) => {
-            let expects = request.headers.contains_key(header::EXPECT);
-            read_answer(policy, expects, answer, now(), because)
+            let expects = asked.header(&header::EXPECT).is_some();
+            read_answer(policy, expects, answer, now, because)
         }
         Err(diagnosis) => read_fault(policy, diagnosis, because),
     }
@@ -41,7 +41,7 @@ pub fn read_answer(
     policy: &Policy,
     expects: bool,
     answer: Answer<'_>,
-    now: i64,
+    now: impl FnOnce() -> i64,
     mut because: impl FnMut(Because),
 ) -> Reading {
     let Answer { status, headers } = answer;

@@ -1,23 +1,25 @@
 use std::{
     collections::VecDeque,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    mem,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full};
 use redial_core::{
-    Backoff, Class, Fault, Jitter, RetryPolicy, Severity, StatusSet, Stop, TokenBudget, Tokens,
-    Triggers,
+    Backoff, Class, Event, Fault, Jitter, Reading, RetryPolicy, Severity, StatusSet, Stop,
+    TokenBudget, Tokens, Triggers,
 };
 use tokio::time::Instant as TokioInstant;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
-use crate::{deadline::DeadlineLayer, diagnose::Diagnosis};
+use crate::{
+    deadline::DeadlineLayer,
+    diagnose::{Diagnosis, Fresh},
+};
 
 type Answer = Result<Response<Full<Bytes>>, Broken>;
 
@@ -93,7 +95,8 @@ async fn call(layer: RetryLayer, upstream: &Upstream, request: Request<Full<Byte
 async fn an_idempotent_request_is_repeated_until_it_succeeds() {
     let upstream = Upstream::new([status(503), Err(Broken(Fault::ConnectionReset)), status(200)]);
     let started = TokioInstant::now();
-    let response = call(RetryLayer::new(plain()), &upstream, request(Method::PUT)).await.unwrap();
+    let response =
+        call(RetryLayer::new(plain()).mark(), &upstream, request(Method::PUT)).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.extensions().get(), Some(&Attempts(3)));
     assert_eq!(started.elapsed(), Duration::from_millis(200));
@@ -313,11 +316,11 @@ async fn a_seed_repeats_the_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_classifier_of_ones_own_sees_everything() {
-    let not_yet = |policy: &Policy, head: &Parts, outcome: &Answer| match outcome {
-        Ok(response) if response.status() == 202 && head.method == Method::GET => {
+    let not_yet = |policy: &Policy, asked: &crate::Asked<'_>, outcome: &Answer| match outcome {
+        Ok(response) if response.status() == 202 && *asked.method == Method::GET => {
             Reading::new(Verdict::Transient(Class::Other))
         }
-        _ => HttpClassifier.classify(policy, head, outcome),
+        _ => HttpClassifier.classify(policy, asked, outcome),
     };
     let upstream = Upstream::new([status(202), status(202)]);
     let seen = upstream.clone();

@@ -13,7 +13,7 @@ fn answer(policy: &Policy, code: u16, fields: &[(&'static str, &'static str)]) -
         headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     let status = StatusCode::from_u16(code).unwrap();
-    read_answer(policy, false, Answer { status, headers: &headers }, NOW, |_| {})
+    read_answer(policy, false, Answer { status, headers: &headers }, || NOW, |_| {})
 }
 
 fn plain(code: u16) -> Reading {
@@ -80,7 +80,7 @@ fn a_421_is_sent_again_once_and_a_417_only_when_it_expected_something() {
     assert!(plain(421).at_once && !plain(417).at_once);
     let headers = HeaderMap::new();
     let refused = Answer { status: StatusCode::EXPECTATION_FAILED, headers: &headers };
-    assert!(read_answer(&Policy::default(), true, refused, NOW, |_| {}).at_once);
+    assert!(read_answer(&Policy::default(), true, refused, || NOW, |_| {}).at_once);
 }
 
 #[test]
@@ -145,9 +145,15 @@ fn every_rule_that_applied_is_told() {
     let mut headers = HeaderMap::new();
     headers.insert("retry-after", HeaderValue::from_static("2"));
     let unavailable = Answer { status: StatusCode::SERVICE_UNAVAILABLE, headers: &headers };
-    let _ = read_answer(&Policy::default(), false, unavailable, NOW, |rule| {
-        rules.push(rule.to_string());
-    });
+    let _ = read_answer(
+        &Policy::default(),
+        false,
+        unavailable,
+        || NOW,
+        |rule| {
+            rules.push(rule.to_string());
+        },
+    );
     assert_eq!(
         rules,
         [
