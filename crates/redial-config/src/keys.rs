@@ -23,8 +23,17 @@ pub(crate) const COMPACT: &[&str] =
 
 pub(crate) const BACKOFF: &[&str] = &["kind", "initial", "factor", "max", "jitter"];
 pub(crate) const PUSHBACK: &[&str] = &["honor", "max", "jitter"];
-pub(crate) const BUDGET: &[&str] =
-    &["deposit", "max", "initial", "floor", "ratio", "window", "throttle"];
+pub(crate) const BUDGET: &[&str] = &[
+    "deposit",
+    "max",
+    "initial",
+    "floor",
+    "cost",
+    "throttled_cost",
+    "ratio",
+    "window",
+    "throttle",
+];
 pub(crate) const THROTTLE: &[&str] = &["max_tokens", "token_ratio"];
 pub(crate) const CLASS: &[&str] = &["max_retries", "backoff"];
 pub(crate) const ROUTE: &[&str] = &["host", "path", "method", "policy"];

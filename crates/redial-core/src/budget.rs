@@ -16,7 +16,10 @@ pub use self::{
     tokens::{TokenBucket, Tokens},
     window::WindowBucket,
 };
-use crate::verdict::{Reading, Verdict};
+use crate::{
+    class::Class,
+    verdict::{Reading, Verdict},
+};
 
 /// The account from which retries to one origin are paid.
 ///
@@ -48,7 +51,7 @@ pub struct Budget {
 
 #[derive(Debug)]
 enum Kind {
-    Tokens { bucket: TokenBucket, deposit: Tokens },
+    Tokens { bucket: TokenBucket, policy: TokenBudget },
     Window { bucket: WindowBucket, deposit: Tokens },
     Throttle { bucket: TokenBucket, ratio: Tokens, threshold: Tokens },
     Unlimited,
@@ -60,11 +63,11 @@ impl Budget {
     pub fn new(policy: &BudgetPolicy, max_retries: u32, now: Instant) -> Self {
         let kind = match policy {
             BudgetPolicy::Tokens(tokens) => {
-                let first_call = Tokens::whole(max_retries);
+                let first_call = tokens.cost.repeated(max_retries);
                 let initial = tokens.initial.unwrap_or(first_call);
                 let max = tokens.max.max(initial);
                 let bucket = TokenBucket::new(max, initial, tokens.floor_per_second);
-                Kind::Tokens { bucket, deposit: tokens.deposit }
+                Kind::Tokens { bucket, policy: *tokens }
             }
             BudgetPolicy::Window(window) => {
                 let reserve = window.reserve();
@@ -91,7 +94,7 @@ impl Budget {
     /// Notes what an attempt's outcome was: what a budget that lives on successes counts.
     pub fn deposit(&self, reading: &Reading) {
         match (&self.kind, reading.verdict) {
-            (Kind::Tokens { bucket, deposit }, Verdict::Success) => bucket.put(*deposit),
+            (Kind::Tokens { bucket, policy }, Verdict::Success) => bucket.put(policy.deposit),
             (Kind::Throttle { bucket, ratio, .. }, Verdict::Success) => bucket.put(*ratio),
             (Kind::Throttle { bucket, .. }, Verdict::Transient(_) | Verdict::Throttled) => {
                 bucket.drain(Tokens::ONE)
@@ -103,8 +106,16 @@ impl Budget {
     /// Takes what one retry costs, at `now`; returns whether it was there.
     #[must_use]
     pub fn withdraw(&self, now: Instant) -> bool {
+        self.withdraw_after(Class::Other, now)
+    }
+
+    /// Takes what one retry after a failure of `class` costs, at `now`; returns whether it was there.
+    #[must_use]
+    pub fn withdraw_after(&self, class: Class, now: Instant) -> bool {
         match &self.kind {
-            Kind::Tokens { bucket, .. } => bucket.take(Tokens::ONE, self.elapsed(now)),
+            Kind::Tokens { bucket, policy } => {
+                bucket.take(policy.cost_of(class), self.elapsed(now))
+            }
             Kind::Window { bucket, .. } => bucket.take(Tokens::ONE, self.elapsed(now)),
             Kind::Throttle { bucket, threshold, .. } => {
                 *threshold < bucket.available(Duration::ZERO)
@@ -115,8 +126,13 @@ impl Budget {
 
     /// Gives back what the last retry of a call cost, because it helped.
     pub fn refund(&self, now: Instant) {
+        self.refund_after(Class::Other, now);
+    }
+
+    /// Gives back what the last retry of a call cost, which was made after a failure of `class`.
+    pub fn refund_after(&self, class: Class, now: Instant) {
         match &self.kind {
-            Kind::Tokens { bucket, .. } => bucket.put(Tokens::ONE),
+            Kind::Tokens { bucket, policy } => bucket.put(policy.cost_of(class)),
             Kind::Window { bucket, .. } => bucket.put(Tokens::ONE, self.elapsed(now)),
             Kind::Throttle { .. } | Kind::Unlimited => {}
         }

@@ -169,7 +169,9 @@ impl RetryPolicy {
             Ok(wait) => wait,
             Err(stop) => return Decision::Stop(stop),
         };
-        let is_granted = why == Why::AtOnce || budget.is_none_or(Withdrawal::take);
+        let class = attempt.reading.verdict.class().unwrap_or(Class::Other);
+        let is_granted =
+            why == Why::AtOnce || budget.is_none_or(|withdrawal| withdrawal.take(class));
         if is_granted {
             Decision::Retry { after, why }
         } else {
@@ -381,8 +383,8 @@ impl<'a> Withdrawal<'a> {
         Self { budget, now }
     }
 
-    fn take(self) -> bool {
-        self.budget.withdraw(self.now)
+    fn take(self, class: Class) -> bool {
+        self.budget.withdraw_after(class, self.now)
     }
 }
 

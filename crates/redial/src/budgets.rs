@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use http::Uri;
-use redial_core::{Budget, BudgetPolicy, Policy, TokenBudget, Tokens};
+use redial_core::{Budget, BudgetPolicy, Policy, TokenBudget};
 
 use crate::origins::{Origins, PerOrigin};
 
@@ -91,8 +91,8 @@ impl PerOrigin for Account {
         match policy.budget {
             BudgetPolicy::Tokens(tokens) if self.policy == policy.budget => {
                 let more = if tokens.initial.is_none() { most - self.most_retries } else { 0 };
-                let initial = Some(left.saturating_add(Tokens::whole(more)));
-                let max = tokens.max.max(Tokens::whole(most));
+                let initial = Some(left.saturating_add(tokens.cost.repeated(more)));
+                let max = tokens.max.max(tokens.cost.repeated(most));
                 let carried = BudgetPolicy::Tokens(TokenBudget { initial, max, ..tokens });
                 Self::with(Budget::new(&carried, most, now), policy)
             }
@@ -110,6 +110,8 @@ impl fmt::Debug for Budgets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redial_core::Tokens;
+
     use crate::clock;
 
     fn uri(n: usize) -> Uri {

@@ -265,7 +265,7 @@ where
             let Some(kept) = this.kept else { return Poll::Ready(outcome) };
             let reading = kept.read(&outcome);
             if reading.verdict == Verdict::Success {
-                kept.succeed(false);
+                kept.succeed(None);
                 return Poll::Ready(outcome);
             }
             // What the first attempt holds is free for the next.

@@ -17,7 +17,7 @@ impl Walker {
         let entries = self.table(node, path)?;
         self.known(entries, path, keys::BUDGET);
         let forms = [
-            ("tokens", ["deposit", "max", "initial"].as_slice()),
+            ("tokens", ["deposit", "max", "initial", "cost", "throttled_cost"].as_slice()),
             ("a window", &["ratio", "window"]),
             ("a throttle", &["throttle"]),
         ];
@@ -44,7 +44,17 @@ impl Walker {
         let initial = self.amount(node, path, "initial")?;
         let floor_per_second =
             self.amount(node, path, "floor")?.unwrap_or(default.floor_per_second);
-        Some(BudgetPolicy::Tokens(TokenBudget { deposit, max, initial, floor_per_second }))
+        let cost = self.amount(node, path, "cost")?.unwrap_or(default.cost);
+        // One that is not said costs as much as any other.
+        let throttled_cost = self.amount(node, path, "throttled_cost")?.unwrap_or(cost);
+        Some(BudgetPolicy::Tokens(TokenBudget {
+            deposit,
+            max,
+            initial,
+            floor_per_second,
+            cost,
+            throttled_cost,
+        }))
     }
 
     fn window(&mut self, node: &Node, path: &str) -> Option<BudgetPolicy> {

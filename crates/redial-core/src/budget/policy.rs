@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::tokens::Tokens;
+use crate::class::Class;
 
 /// How much extra load retries may make.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,6 +29,10 @@ pub struct TokenBudget {
     pub initial: Option<Tokens>,
     /// Tokens that come every second whatever happens, so that a quiet client can still retry.
     pub floor_per_second: Tokens,
+    /// What a retry costs.
+    pub cost: Tokens,
+    /// What a retry costs after the server asked for fewer requests.
+    pub throttled_cost: Tokens,
 }
 
 /// A budget of `ratio` retries a call plus `floor_per_second`, over a sliding window.
@@ -104,6 +109,17 @@ impl Throttle {
     }
 }
 
+impl TokenBudget {
+    /// Returns what a retry after a failure of `class` costs.
+    #[must_use]
+    pub const fn cost_of(&self, class: Class) -> Tokens {
+        match class {
+            Class::Throttled => self.throttled_cost,
+            _ => self.cost,
+        }
+    }
+}
+
 impl Default for BudgetPolicy {
     fn default() -> Self {
         Self::Tokens(TokenBudget::default())
@@ -120,6 +136,8 @@ impl Default for TokenBudget {
             max: Tokens::whole(10),
             initial: None,
             floor_per_second: Tokens::TENTH,
+            cost: Tokens::ONE,
+            throttled_cost: Tokens::ONE,
         }
     }
 }

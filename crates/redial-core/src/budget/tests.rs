@@ -307,3 +307,32 @@ fn threads_never_get_more_than_there_is() {
         assert_eq!(granted, 1_000);
     }
 }
+
+#[test]
+fn a_retry_costs_what_its_failure_costs_and_that_is_given_back() {
+    let now = Instant::now();
+    let tokens = TokenBudget {
+        initial: Some(Tokens::whole(20)),
+        max: Tokens::whole(20),
+        floor_per_second: Tokens::ZERO,
+        cost: Tokens::whole(14),
+        throttled_cost: Tokens::whole(5),
+        ..TokenBudget::default()
+    };
+    let budget = Budget::new(&BudgetPolicy::Tokens(tokens), 3, now);
+    assert!(budget.withdraw_after(Class::Server, now));
+    assert!(!budget.withdraw_after(Class::Timeout, now), "6 are left");
+    assert!(budget.withdraw_after(Class::Throttled, now));
+    assert_eq!(budget.available(now), Some(Tokens::ONE));
+    budget.refund_after(Class::Throttled, now);
+    budget.refund_after(Class::Server, now);
+    assert_eq!(budget.available(now), Some(Tokens::whole(20)));
+}
+
+#[test]
+fn a_fresh_account_pays_for_one_calls_retries_whatever_they_cost() {
+    let now = Instant::now();
+    let tokens = TokenBudget { cost: Tokens::whole(4), ..TokenBudget::default() };
+    let budget = Budget::new(&BudgetPolicy::Tokens(tokens), 3, now);
+    assert_eq!([(); 4].map(|()| budget.withdraw(now)), [true, true, true, false]);
+}

@@ -37,6 +37,12 @@ impl Tokens {
         Self { nanos: count as u64 * NANOS }
     }
 
+    /// Returns `count` times the amount, or as much as can be counted.
+    #[must_use]
+    pub const fn repeated(self, count: u32) -> Self {
+        Self { nanos: self.nanos.saturating_mul(count as u64) }
+    }
+
     /// Returns both amounts together, or as much as can be counted.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {

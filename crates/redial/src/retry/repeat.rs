@@ -9,7 +9,9 @@ use std::{
 
 use http::{Request, Response, header};
 use http_body::Body;
-use redial_core::{Attempt, Decision, Event, Policy, Progress, Reading, Verdict, Why, Withdrawal};
+use redial_core::{
+    Attempt, Class, Decision, Event, Policy, Progress, Reading, Verdict, Why, Withdrawal,
+};
 use tower_service::Service;
 
 use super::{Again, Attempts, head::KeptHead, story::Story};
@@ -53,10 +55,10 @@ impl<S, C, B> Kept<S, C, B> {
         reading
     }
 
-    /// Notes a success; `has_helped` where a retry that was paid for made it one.
+    /// Notes a success, made one by a retry that was `paid` for after a failure of that class.
     #[inline]
-    pub(super) fn succeed(&mut self, has_helped: bool) {
-        self.story.succeed(self.head.extensions.get(), has_helped);
+    pub(super) fn succeed(&mut self, paid: Option<Class>) {
+        self.story.succeed(self.head.extensions.get(), paid);
     }
 
     fn own(&self) -> Option<&Arc<Policy>> {
@@ -93,6 +95,7 @@ where
                     }
                     Decision::Retry { after, why } => (after, why),
                 };
+                let paid = reading.verdict.class().filter(|_| why != Why::AtOnce);
                 self.story.tell(Event::Retrying { attempt: self.story.attempt, after, why });
                 self.prepare(&outcome, &reading);
                 // A failed answer holds its connection, and the timer rounds up to its next tick: let
@@ -107,7 +110,7 @@ where
                 outcome = service.call(self.request()).await;
                 reading = self.read(&outcome);
                 if reading.verdict == Verdict::Success {
-                    self.succeed(why != Why::AtOnce);
+                    self.succeed(paid);
                     return self.mark(outcome);
                 }
             }

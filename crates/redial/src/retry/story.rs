@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{Method, Request, Response, Uri};
-use redial_core::{Budget, Deadline, Event, Policy, Reading, Severity, Stop};
+use redial_core::{Budget, Class, Deadline, Event, Policy, Reading, Severity, Stop};
 
 use super::{Again, Shared};
 use crate::{clock, deadline::current_deadline, diagnose::Diagnose, observe::Call};
@@ -85,14 +85,14 @@ impl<S, C> Story<S, C> {
         });
     }
 
-    /// The call has succeeded: the budget of its origin is told, and refunded where a retry that was paid
-    /// for `has_helped`.
-    pub(super) fn succeed(&mut self, own: Option<&Arc<Policy>>, has_helped: bool) {
+    /// The call has succeeded: the budget of its origin is told, and refunded where a retry helped that
+    /// was `paid` for after a failure of that class.
+    pub(super) fn succeed(&mut self, own: Option<&Arc<Policy>>, paid: Option<Class>) {
         let shared = &self.again.shared;
         let note = |budget: &Budget| {
             budget.deposit(&Reading::SUCCESS);
-            if has_helped {
-                budget.refund(clock::now());
+            if let Some(class) = paid {
+                budget.refund_after(class, clock::now());
             }
         };
         match own {

@@ -47,8 +47,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "called without being ready")]
 async fn a_layer_that_calls_an_unready_clone_is_found_out() {
-    let layer = tower::layer::layer_fn(|service| Hasty { service });
-    check(|probe| layer.layer(probe), |limited| layer.layer(limited)).await;
+    check(|service| Hasty { service }, |service| Hasty { service }).await;
 }
 
 #[derive(Clone)]
