@@ -3,6 +3,7 @@
 //! Every chore is a short program of its own that drives cargo; this file only finds the one that
 //! is meant and prints their help.
 
+mod bench;
 mod chores;
 mod ci;
 mod coverage;
@@ -79,6 +80,15 @@ const CHORES: &[Chore] = &[
                --html      also write pages to target/coverage/html\n\nOther arguments are passed \
                on to `cargo test`, such as `-p redial-core`.",
         run: coverage::run,
+    },
+    Chore {
+        name: "bench",
+        summary: "measure the layers beside their peers",
+        help: "Builds redial-bench with all peers, counts instructions with valgrind, measures time and \
+               allocations,\nand prints one table.\n\n  --check    count our layers only, and fail \
+               when one costs 5 % more than recorded\n  --record   record what they cost now, in \
+               crates/redial-bench/instructions.tsv",
+        run: bench::run,
     },
     Chore {
         name: "ci",

@@ -1,85 +1,16 @@
-//! The peers, each set up as its own documentation shows.
+//! The peers, each set up as its own documentation shows, without a wait before a retry.
 
-use std::{future::Ready, time::Duration};
+mod breakers;
+mod clients;
+mod seatbelt;
+mod tower;
+mod tower_resilience;
 
-use http::Request;
-use http_body_util::Empty;
-use std::sync::Arc;
-use tower::{
-    Layer,
-    retry::{
-        Policy, RetryLayer,
-        budget::{Budget, TpsBudget},
-    },
-};
+use crate::Case;
 
-use crate::{
-    Case, drive,
-    road::{Answered, Asked, Refused, Server},
-};
-
-pub(crate) const CASES: &[Case] = &[
-    Case {
-        group: "retry + budget",
-        name: "tower Retry + TpsBudget",
-        make: |shape| drive(shape, RetryLayer::new(TowerPolicy::new()).layer(Server::new(shape))),
-    },
-    Case {
-        group: "timeout",
-        name: "tower timeout",
-        make: |shape| {
-            let layer = tower::timeout::TimeoutLayer::new(Duration::from_secs(30));
-            drive(shape, layer.layer(Server::new(shape)))
-        },
-    },
-    Case {
-        group: "bulkhead",
-        name: "tower concurrency_limit",
-        make: |shape| {
-            let layer = tower::limit::ConcurrencyLimitLayer::new(64);
-            drive(shape, layer.layer(Server::new(shape)))
-        },
-    },
-];
-
-/// tower's retry with its budget; at most 3 retries; no wait.
-#[derive(Clone, Debug)]
-struct TowerPolicy {
-    budget: Arc<TpsBudget>,
-    left: u32,
-}
-
-impl TowerPolicy {
-    fn new() -> Self {
-        Self { budget: Arc::new(TpsBudget::new(Duration::from_secs(10), 1_000_000, 0.2)), left: 3 }
-    }
-}
-
-impl Policy<Asked, Answered, Refused> for TowerPolicy {
-    type Future = Ready<()>;
-
-    fn retry(
-        &mut self,
-        _: &mut Asked,
-        outcome: &mut Result<Answered, Refused>,
-    ) -> Option<Ready<()>> {
-        let is_well = outcome.as_ref().is_ok_and(|answer| !answer.status().is_server_error());
-        if is_well {
-            self.budget.deposit();
-            return None;
-        }
-        if self.left == 0 || !self.budget.withdraw() {
-            return None;
-        }
-        self.left -= 1;
-        Some(std::future::ready(()))
-    }
-
-    fn clone_request(&mut self, request: &Asked) -> Option<Asked> {
-        let mut copy = Request::new(Empty::new());
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.headers_mut() = request.headers().clone();
-        Some(copy)
-    }
+/// Every peer.
+pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {
+    let all =
+        [tower::CASES, tower_resilience::CASES, seatbelt::CASES, breakers::CASES, clients::CASES];
+    all.into_iter().flatten()
 }

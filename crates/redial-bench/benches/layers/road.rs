@@ -52,7 +52,8 @@ impl Server {
         Self { fails: shape.fails_once.then(|| Arc::new(AtomicBool::new(false))) }
     }
 
-    fn answer(&self) -> Answered {
+    /// Answers a request.
+    pub(crate) fn answer_to<B>(&self, _: Request<B>) -> Answered {
         let mut response = Response::new(Empty::new());
         // Fails on even turns, answers on odd ones.
         if let Some(turn) = &self.fails
@@ -73,8 +74,8 @@ impl<B> Service<Request<B>> for Server {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<B>) -> Self::Future {
-        ready(Ok(self.answer()))
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.answer_to(request)))
     }
 }
 
@@ -111,6 +112,14 @@ where
     let Poll::Ready(Ok(())) = client.poll_ready(&mut cx) else { return false };
     let call = pin!(client.call(request));
     matches!(call.poll(&mut cx), Poll::Ready(Ok(answer)) if answer.is_well())
+}
+
+/// Polls a future that is ready at the first poll.
+pub(crate) fn poll<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
 }
 
 /// Answers that tell whether they are well.
