@@ -179,7 +179,7 @@ fn together(works: Vec<Work>) -> Option<Duration> {
             tokio::spawn(async move {
                 for n in 0..share {
                     work();
-                    if n % 100 == 0 {
+                    if n % 16 == 0 {
                         tokio::task::yield_now().await;
                     }
                 }
