@@ -1,9 +1,11 @@
 //! State for each origin that calls go to: bounded, and read without a lock.
 
+mod hash;
+
 use std::{
-    collections::HashMap,
+    borrow::Borrow,
     fmt,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher, Hash},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -14,12 +16,17 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{Uri, uri::Authority};
 
+use self::hash::Quick;
 use crate::clock;
 
-/// What is kept for one origin under a policy.
+/// What is kept for one origin, or another key, under a policy.
 pub(crate) trait PerOrigin: Sized {
     /// What it depends on.
     type Policy: ?Sized;
+
+    /// Whether states that serve different policies live side by side, as those of routes with rates
+    /// of their own do. Otherwise a new one takes the old one's place.
+    const SIDE_BY_SIDE: bool = false;
 
     /// Begins at `now`.
     fn open(policy: &Self::Policy, now: Instant) -> Self;
@@ -31,36 +38,84 @@ pub(crate) trait PerOrigin: Sized {
     fn succeeded_by(&self, policy: &Self::Policy, now: Instant) -> Self;
 }
 
-/// State of type `T` for each origin. Clones share it.
+/// State of type `T` for each origin, or for each key of another type. Clones share it.
 ///
-/// At most 1,024 origins are remembered. Then one that was not used since the most others came makes
-/// room. Looking an origin up takes no lock and writes nothing but, once after others have come, when
-/// it was last used.
-pub(crate) struct Origins<T> {
-    table: Arc<Table<T>>,
+/// At most 1,024 keys are remembered, unless another bound was given. Then one that was not used since
+/// the most others came makes room. Looking a key up takes no lock and writes nothing but, once after
+/// others have come, when it was last used. A key that is new costs the copying of a 16th of the
+/// table, so that keys that outsiders can choose do no harm by being many.
+pub(crate) struct Origins<T, K = Authority> {
+    table: Arc<Table<T, K>>,
 }
 
-struct Table<T> {
-    origins: ArcSwap<HashMap<Authority, Arc<Origin<T>>, Quick>>,
-    /// How many origins have come so far: what "last used" is measured in.
+struct Table<T, K> {
+    hash: Quick,
+    /// A power of two of them; a key's hash says which is its own.
+    shards: Box<[ArcSwap<Shard<T, K>>]>,
+    shard_max: usize,
+    /// How many keys have come so far: what "last used" is measured in.
     arrivals: AtomicU64,
 }
 
-struct Origin<T> {
+/// Sorted by hash.
+struct Shard<T, K> {
+    places: Vec<Place<T, K>>,
+}
+
+struct Place<T, K> {
+    hash: u64,
+    origin: Arc<Origin<T, K>>,
+}
+
+struct Origin<T, K> {
+    key: K,
     state: Arc<T>,
     last_use: AtomicU64,
 }
 
-impl<T: PerOrigin> Origins<T> {
+impl<T: PerOrigin, K> Origins<T, K> {
     pub(crate) fn new() -> Self {
-        let origins = ArcSwap::from_pointee(HashMap::with_hasher(Quick::new()));
-        Self { table: Arc::new(Table { origins, arrivals: AtomicU64::new(0) }) }
+        Self::bounded(ORIGINS_MAX)
+    }
+
+    /// Remembers at most `keys_max` keys; at least one.
+    pub(crate) fn bounded(keys_max: usize) -> Self {
+        let shards = (keys_max / SHARD_PLACES).next_power_of_two();
+        let shard_max = (keys_max / shards).max(1);
+        let shards = (0..shards).map(|_| ArcSwap::from_pointee(Shard { places: Vec::new() }));
+        let (shards, arrivals) = (shards.collect(), AtomicU64::new(0));
+        Self { table: Arc::new(Table { hash: Quick::new(), shards, shard_max, arrivals }) }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.origins.load().len()
+        self.table.shards.iter().map(|shard| shard.load().places.len()).sum()
     }
 
+    /// Runs `work` with the state of `key` under `policy`, which begins at first sight.
+    pub(crate) fn with_key<Q, R>(
+        &self,
+        key: &Q,
+        policy: &T::Policy,
+        work: impl FnOnce(&Arc<T>) -> R,
+    ) -> R
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let table = &*self.table;
+        let hash = table.hash.hash_one(key);
+        {
+            let shard = table.shard(hash).load();
+            if let Some(origin) = shard.of(hash, key).find(|origin| origin.state.serves(policy)) {
+                origin.touch(table.arrivals.load(Ordering::Relaxed));
+                return work(&origin.state);
+            }
+        }
+        work(&table.open(hash, key, policy))
+    }
+}
+
+impl<T: PerOrigin> Origins<T> {
     /// Runs `work` with the state of `uri`'s origin under `policy`, which begins at first sight.
     /// Requests without an authority go to whatever the service below is bound to: one origin.
     pub(crate) fn with<R>(
@@ -79,64 +134,119 @@ impl<T: PerOrigin> Origins<T> {
         policy: &T::Policy,
         work: impl FnOnce(&Arc<T>) -> R,
     ) -> R {
-        let table = &*self.table;
-        {
-            let origins = table.origins.load();
-            if let Some(origin) = origins.get(authority)
-                && origin.state.serves(policy)
-            {
-                origin.touch(table.arrivals.load(Ordering::Relaxed));
-                return work(&origin.state);
-            }
-        }
-        work(&table.open(authority, policy))
+        self.with_key(authority, policy, work)
     }
 
     /// Returns the state of an origin, if there is one.
     pub(crate) fn find(&self, authority: &Authority) -> Option<Arc<T>> {
-        self.table.origins.load().get(authority).map(|origin| Arc::clone(&origin.state))
+        let hash = self.table.hash.hash_one(authority);
+        let shard = self.table.shard(hash).load();
+        shard.of(hash, authority).next().map(|origin| Arc::clone(&origin.state))
     }
 
     /// Returns every origin and its state, in no order.
     pub(crate) fn all(&self) -> Vec<(Authority, Arc<T>)> {
-        let origins = self.table.origins.load();
-        let pair = |(authority, origin): (&Authority, &Arc<Origin<T>>)| {
-            (authority.clone(), Arc::clone(&origin.state))
+        let shards = self.table.shards.iter().map(ArcSwap::load);
+        let pair = |Place { origin, .. }: &Place<T, Authority>| {
+            (origin.key.clone(), Arc::clone(&origin.state))
         };
-        origins.iter().map(pair).collect()
+        shards.flat_map(|shard| shard.places.iter().map(pair).collect::<Vec<_>>()).collect()
     }
 }
 
-impl<T: PerOrigin> Table<T> {
+impl<T, K> Table<T, K> {
+    fn shard(&self, hash: u64) -> &ArcSwap<Shard<T, K>> {
+        // A power of two of them, and the upper half of a hash is the better one.
+        let half = usize::try_from(hash >> 32).unwrap_or_default();
+        &self.shards[half & (self.shards.len() - 1)]
+    }
+}
+
+impl<T: PerOrigin, K> Table<T, K> {
     #[cold]
-    fn open(&self, authority: &Authority, policy: &T::Policy) -> Arc<T> {
+    fn open<Q>(&self, hash: u64, key: &Q, policy: &T::Policy) -> Arc<T>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let now = clock::now();
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed) + 1;
-        self.origins.rcu(|origins| {
-            let before = origins.get(authority);
-            if before.is_some_and(|origin| origin.state.serves(policy)) {
-                return Arc::clone(origins);
+        let mut opened = None;
+        self.shard(hash).rcu(|shard| {
+            let mut before = shard.of(hash, key);
+            if let Some(origin) = before.clone().find(|origin| origin.state.serves(policy)) {
+                opened = Some(Arc::clone(&origin.state));
+                return Arc::clone(shard);
             }
-            let state = match before {
+            let state = Arc::new(match before.next() {
                 Some(before) => before.state.succeeded_by(policy, now),
                 None => T::open(policy, now),
-            };
-            let mut origins = HashMap::clone(origins);
-            if ORIGINS_MAX <= origins.len() {
-                evict(&mut origins);
-            }
+            });
+            opened = Some(Arc::clone(&state));
+            let mut next = shard.without(hash, key, !T::SIDE_BY_SIDE);
+            next.make_room(self.shard_max);
             let last_use = AtomicU64::new(arrival);
-            origins
-                .insert(authority.clone(), Arc::new(Origin { state: Arc::new(state), last_use }));
-            Arc::new(origins)
+            next.insert(hash, Arc::new(Origin { key: key.to_owned(), state, last_use }));
+            Arc::new(next)
         });
-        let there = self.origins.load().get(authority).map(|origin| Arc::clone(&origin.state));
-        // Another thread may have evicted it meanwhile: then this call has a state of its own.
-        there.unwrap_or_else(|| Arc::new(T::open(policy, now)))
+        // The closure has run at least once.
+        opened.unwrap_or_else(|| Arc::new(T::open(policy, now)))
     }
 }
 
-impl<T> Origin<T> {
+impl<T, K> Shard<T, K> {
+    /// Returns the states of `key`, the latest first: more than one only where they live side by
+    /// side.
+    fn of<'a, Q>(
+        &'a self,
+        hash: u64,
+        key: &'a Q,
+    ) -> impl Iterator<Item = &'a Arc<Origin<T, K>>> + Clone
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let first = self.places.partition_point(|place| place.hash < hash);
+        let same = self.places[first..].iter().take_while(move |place| place.hash == hash);
+        same.map(|place| &place.origin).filter(move |origin| origin.key.borrow() == key)
+    }
+
+    /// Copies the shard: without the states of `key`, where `leaves_out` says so.
+    fn without<Q>(&self, hash: u64, key: &Q, leaves_out: bool) -> Self
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let stays = |place: &&Place<T, K>| {
+            !leaves_out || place.hash != hash || place.origin.key.borrow() != key
+        };
+        let mut places = Vec::with_capacity(self.places.len() + 1);
+        places.extend(self.places.iter().filter(stays).cloned());
+        Self { places }
+    }
+
+    fn make_room(&mut self, places_max: usize) {
+        while places_max <= self.places.len() {
+            let last_use = |place: &Place<T, K>| place.origin.last_use.load(Ordering::Relaxed);
+            let oldest = self.places.iter().enumerate().min_by_key(|(_, place)| last_use(place));
+            let Some((oldest, _)) = oldest else { return };
+            self.places.remove(oldest);
+        }
+    }
+
+    fn insert(&mut self, hash: u64, origin: Arc<Origin<T, K>>) {
+        let first = self.places.partition_point(|place| place.hash < hash);
+        self.places.insert(first, Place { hash, origin });
+    }
+}
+
+impl<T, K> Clone for Place<T, K> {
+    fn clone(&self) -> Self {
+        Self { hash: self.hash, origin: Arc::clone(&self.origin) }
+    }
+}
+
+impl<T, K> Origin<T, K> {
     fn touch(&self, arrivals: u64) {
         // Written to only after others have come, so that many cores share a clean line.
         if self.last_use.load(Ordering::Relaxed) != arrivals {
@@ -145,138 +255,23 @@ impl<T> Origin<T> {
     }
 }
 
-impl<T> Clone for Origins<T> {
+impl<T, K> Clone for Origins<T, K> {
     fn clone(&self) -> Self {
         Self { table: Arc::clone(&self.table) }
     }
 }
 
-impl<T> fmt::Debug for Origins<T> {
+impl<T: PerOrigin, K> fmt::Debug for Origins<T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Origins").field("len", &self.table.origins.load().len()).finish()
-    }
-}
-
-fn evict<T>(origins: &mut HashMap<Authority, Arc<Origin<T>>, Quick>) {
-    let last_use = |origin: &Arc<Origin<T>>| origin.last_use.load(Ordering::Relaxed);
-    let oldest = origins.iter().min_by_key(|(_, origin)| last_use(origin));
-    if let Some(authority) = oldest.map(|(authority, _)| authority.clone()) {
-        origins.remove(&authority);
-    }
-}
-
-/// Hashes short names in a few instructions a byte. Seeded, so that nobody outside can tell which
-/// names collide; and with a thousand of them at most, little would come of it.
-#[derive(Clone)]
-struct Quick {
-    seed: u64,
-}
-
-struct QuickHasher {
-    hash: u64,
-}
-
-impl Quick {
-    fn new() -> Self {
-        Self { seed: RandomState::new().hash_one(()) }
-    }
-}
-
-impl BuildHasher for Quick {
-    type Hasher = QuickHasher;
-
-    fn build_hasher(&self) -> QuickHasher {
-        QuickHasher { hash: self.seed }
-    }
-}
-
-impl Hasher for QuickHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u8(*byte);
-        }
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.hash = (self.hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(ODD);
-    }
-
-    fn write_usize(&mut self, length: usize) {
-        self.hash ^= u64::try_from(length).unwrap_or_default();
-    }
-
-    fn finish(&self) -> u64 {
-        // The table looks at the upper bits and at the lower ones; a product mixes upward only.
-        self.hash ^ (self.hash >> 32)
+        f.debug_struct("Origins").field("len", &self.len()).finish()
     }
 }
 
 static NAMELESS: LazyLock<Authority> = LazyLock::new(|| Authority::from_static("nameless.invalid"));
 
-/// The fractional part of the golden ratio, odd: what Fibonacci hashing multiplies by.
-const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-
 const ORIGINS_MAX: usize = 1_024;
+/// What a new key copies at most: a few microseconds.
+const SHARD_PLACES: usize = 64;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Counter(AtomicU64, u64);
-
-    impl PerOrigin for Counter {
-        type Policy = u64;
-
-        fn open(policy: &u64, _: Instant) -> Self {
-            Self(AtomicU64::new(0), *policy)
-        }
-
-        fn serves(&self, policy: &u64) -> bool {
-            self.1 == *policy
-        }
-
-        fn succeeded_by(&self, policy: &u64, _: Instant) -> Self {
-            Self(AtomicU64::new(self.0.load(Ordering::Relaxed)), *policy)
-        }
-    }
-
-    fn uri(n: usize) -> Uri {
-        format!("http://host-{n}.example/").parse().unwrap()
-    }
-
-    fn count(origins: &Origins<Counter>, uri: &Uri, policy: u64) -> u64 {
-        origins.with(uri, &policy, |counter| counter.0.fetch_add(1, Ordering::Relaxed))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_origin_has_its_own_state_whatever_its_case_and_clones_share_it() {
-        let origins = Origins::new();
-        assert_eq!(count(&origins, &Uri::from_static("http://Shop.example/a"), 0), 0);
-        assert_eq!(count(&origins.clone(), &Uri::from_static("http://shop.EXAMPLE/b"), 0), 1);
-        assert_eq!(count(&origins, &uri(2), 0), 0);
-        assert_eq!(count(&origins, &Uri::from_static("/a"), 0), 0, "a path has no origin");
-        assert_eq!(count(&origins, &Uri::from_static("/b"), 0), 1, "all of them share one");
-        assert_eq!(origins.len(), 3);
-        assert_eq!(origins.all().len(), 3);
-        assert!(origins.find(&Authority::from_static("shop.example")).is_some());
-        assert!(origins.find(&Authority::from_static("else.example")).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_policy_takes_the_state_over() {
-        let origins = Origins::new();
-        assert_eq!(count(&origins, &uri(1), 0), 0);
-        assert_eq!(count(&origins, &uri(1), 7), 1);
-        assert_eq!(count(&origins, &uri(1), 7), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_in_use_stays_when_many_others_come() {
-        let origins = Origins::new();
-        for n in 1..3_000 {
-            assert_eq!(count(&origins, &uri(n), 0), 0);
-            assert_eq!(count(&origins, &uri(0), 0), u64::try_from(n - 1).unwrap());
-        }
-        assert_eq!(origins.len(), ORIGINS_MAX);
-    }
-}
+mod tests;

@@ -165,8 +165,8 @@ impl RateLimitPolicy {
 
     /// Returns whom the rate is for.
     #[must_use]
-    pub const fn rate_key(&self) -> RateKey {
-        self.key
+    pub const fn rate_key(&self) -> &RateKey {
+        &self.key
     }
 
     pub(super) const fn interval_nanos(&self) -> u64 {

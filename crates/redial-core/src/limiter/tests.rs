@@ -237,10 +237,10 @@ fn a_policy_says_what_it_was_given() {
     let policy = RateLimitPolicy::new(90, SECOND * 60).unwrap();
     assert_eq!((policy.permits(), policy.period()), (90, SECOND * 60));
     assert_eq!((policy.most_at_once(), policy.longest_wait()), (9, Duration::ZERO));
-    assert_eq!(policy.rate_key(), RateKey::Origin);
+    assert_eq!(policy.rate_key(), &RateKey::Origin);
     let policy = policy.max_wait(SECOND).unwrap().key(RateKey::Field(name));
     assert_eq!(policy.longest_wait(), SECOND);
-    let keys = [RateKey::Origin, RateKey::All, policy.rate_key()];
+    let keys = [RateKey::Origin, RateKey::All, *policy.rate_key()];
     assert_eq!(keys.map(|key| key.to_string()), ["origin", "all", "header:x-tenant"]);
 }
 
