@@ -113,8 +113,9 @@ impl RateLimiter {
     /// # Errors
     ///
     /// Returns a [`Refusal`] when none is there; nothing is taken then.
+    #[inline]
     pub fn try_acquire(&self, now: Instant) -> Result<(), Refusal> {
-        self.reserve(now, Duration::ZERO).map(|_| ())
+        self.take(self.interval_nanos, now, 0).map(|_| ())
     }
 
     /// Takes `count` permits at `now`, all or none, without waiting.
@@ -127,7 +128,7 @@ impl RateLimiter {
         if self.burst_nanos < cost {
             return Err(Refusal { retry_after: Duration::MAX });
         }
-        self.take(cost, now, Duration::ZERO).map(|_| ())
+        self.take(cost, now, 0).map(|_| ())
     }
 
     /// Takes the next permit, if it is there at most `longest_wait` after `now`.
@@ -138,8 +139,9 @@ impl RateLimiter {
     /// # Errors
     ///
     /// Returns a [`Refusal`] when the wait would be longer; nothing is taken then.
+    #[inline]
     pub fn reserve(&self, now: Instant, longest_wait: Duration) -> Result<Reservation, Refusal> {
-        self.take(self.interval_nanos, now, longest_wait)
+        self.take(self.interval_nanos, now, nanos(longest_wait))
     }
 
     /// Gives back a permit that was not used; returns whether that was possible.
@@ -169,21 +171,17 @@ impl RateLimiter {
         u32::try_from(free).unwrap_or(u32::MAX)
     }
 
-    fn take(
-        &self,
-        cost: u64,
-        now: Instant,
-        longest_wait: Duration,
-    ) -> Result<Reservation, Refusal> {
-        let (now, longest) = (self.elapsed(now), nanos(longest_wait));
-        match self.arrival.take(now, cost, self.burst_nanos, longest) {
+    #[inline]
+    fn take(&self, cost: u64, now: Instant, longest: u64) -> Result<Reservation, Refusal> {
+        match self.arrival.take(self.elapsed(now), cost, self.burst_nanos, longest) {
             Ok(slot) => Ok(Reservation { slot }),
             Err(wait) => Err(Refusal { retry_after: Duration::from_nanos(wait) }),
         }
     }
 
+    #[inline]
     fn elapsed(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch))
+        nanos_between(self.epoch, now)
     }
 }
 
@@ -213,11 +211,19 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Whole nanoseconds; five centuries and more count as the longest that fits.
-pub(crate) fn nanos(span: Duration) -> u64 {
-    const SECOND: u64 = 1_000_000_000;
-    span.as_secs().saturating_mul(SECOND).saturating_add(u64::from(span.subsec_nanos()))
+/// Whole nanoseconds from `epoch` to `now`, which no process lives to see come around; 0 before it.
+#[inline]
+pub(crate) fn nanos_between(epoch: Instant, now: Instant) -> u64 {
+    let span = now.saturating_duration_since(epoch);
+    span.as_secs().wrapping_mul(SECOND_NANOS).wrapping_add(u64::from(span.subsec_nanos()))
 }
+
+/// Whole nanoseconds; five centuries and more count as the longest that fits.
+fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(SECOND_NANOS).saturating_add(u64::from(span.subsec_nanos()))
+}
+
+const SECOND_NANOS: u64 = 1_000_000_000;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

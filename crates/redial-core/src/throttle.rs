@@ -23,7 +23,7 @@ use self::counts::Counts;
 pub use self::policy::{InvalidThrottle, ThrottlePolicy};
 use crate::{
     health::Health,
-    limiter::{Arrival, nanos},
+    limiter::{Arrival, nanos_between},
     sync::{AtomicU64, Ordering},
 };
 
@@ -98,6 +98,7 @@ impl AdaptiveThrottle {
     /// Returns whether no failure is in sight, so that nothing would be refused at any moment. Reads
     /// no clock and writes nothing.
     #[must_use]
+    #[inline]
     pub fn is_quiet(&self) -> bool {
         self.trouble.load(Ordering::Relaxed) == 0
     }
@@ -176,7 +177,7 @@ impl AdaptiveThrottle {
     }
 
     fn elapsed(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch))
+        nanos_between(self.epoch, now)
     }
 }
 

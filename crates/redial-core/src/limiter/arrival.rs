@@ -22,6 +22,7 @@ impl Arrival {
         Self { due: AtomicU64::new(due) }
     }
 
+    #[inline]
     pub(crate) fn load(&self) -> u64 {
         self.due.load(Ordering::Relaxed)
     }
@@ -29,6 +30,7 @@ impl Arrival {
     /// Moves the word on by `cost` at `now`, where calls may come up to `burst` before they are due,
     /// and returns the step. If that implied a wait above `longest`, returns that wait, and the word
     /// stays as it is.
+    #[inline]
     pub(crate) fn take(&self, now: u64, cost: u64, burst: u64, longest: u64) -> Result<Slot, u64> {
         let mut before = self.load();
         loop {
@@ -58,6 +60,7 @@ impl Arrival {
         self.swap(after, before).is_ok()
     }
 
+    #[inline]
     fn swap(&self, from: u64, to: u64) -> Result<(), u64> {
         self.due.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).map(|_| ())
     }

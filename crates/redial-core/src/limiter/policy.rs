@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{field::FieldName, nanos};
+use super::{SECOND_NANOS, field::FieldName, nanos};
 
 /// How many calls a second, and what becomes of those above.
 ///
@@ -207,7 +207,6 @@ impl fmt::Display for InvalidRateLimit {
 
 impl std::error::Error for InvalidRateLimit {}
 
-const SECOND_NANOS: u64 = 1_000_000_000;
 /// Where rounding up to a nanosecond is a percent of the rate.
 const INTERVAL_NANOS_MIN: u64 = 100;
 const INTERVAL_NANOS_MAX: u64 = 86_400 * SECOND_NANOS;
