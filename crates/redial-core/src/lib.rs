@@ -75,11 +75,14 @@ pub use fallback::FallbackPolicy;
 pub use fault::{Fault, FaultSet};
 pub use health::{Assessment, Health};
 pub use hedge::HedgePolicy;
-pub use limiter::RateLimitPolicy;
+pub use limiter::{
+    FieldName, InvalidFieldName, InvalidRateLimit, RateKey, RateLimitPolicy, RateLimiter, Refusal,
+    Reservation,
+};
 pub use policy::Policy;
 pub use profile::Profile;
 pub use pushback::{InvalidPushback, Pushback, PushbackPolicy};
 pub use retry::{Attempt, Decision, Progress, RetryPolicy, Rule, Stop, Why, Withdrawal};
-pub use throttle::ThrottlePolicy;
+pub use throttle::{AdaptiveThrottle, InvalidThrottle, ThrottlePolicy};
 pub use triggers::{StatusSet, Triggers, UnknownTrigger};
 pub use verdict::{Idempotency, Reading, Verdict};

@@ -44,7 +44,9 @@ pub use operation::{
     Exhausted, Failure, RepeatPolicy, Retrying, retry, retry_notify, retrying, retrying_blocking,
 };
 pub use policies::{Part, PolicyCell, Ruling, Span};
+pub use rate_limit::{RateLimit, RateLimitFuture, RateLimitLayer, RateLimits};
 pub use redial_core as core;
 pub use replay::{Replay, ReplayBody, Superseded};
 pub use retry::{Attempts, Retry, RetryFuture, RetryLayer};
 pub use stack::{Omit, Stack, StandardStack, stack};
+pub use throttle::{HttpAdmission, Throttle, ThrottleFuture, ThrottleLayer, Throttles};
