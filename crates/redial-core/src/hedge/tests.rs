@@ -10,7 +10,7 @@ const fn millis(millis: u64) -> Duration {
 }
 
 fn four_copies() -> Hedging {
-    let policy = HedgePolicy::fixed(millis(500)).with_max_hedges(3).unwrap();
+    let policy = HedgePolicy::fixed(millis(500)).with_max_hedges(3).unwrap_or_default();
     Hedging::new(&policy, millis(500))
 }
 
