@@ -53,7 +53,8 @@ pub struct HedgeLayer<C = HttpClassifier> {
 /// The first copy that succeeds wins, and the others are dropped at that moment, which closes their
 /// connections or resets their streams. A failure that another copy may not meet never wins over a
 /// copy that is still out: it sends the next one at once, or when the upstream asked for. One that
-/// every copy would meet ends the call. When all copies have failed, the last outcome is returned
+/// every copy would meet ends the call, unless another copy of a request that changes something may
+/// be the reason for it: 404, 409, 410, 412, 423. When all copies have failed, the last outcome is returned
 /// as it came. An answer that took more than one copy carries [`Attempts`](crate::Attempts), and
 /// copies after the first carry [`AttemptNumber`](crate::AttemptNumber).
 ///

@@ -159,6 +159,24 @@ impl HedgePolicy {
         }
     }
 
+    /// Returns the delay while too few answers are known, where it is not fixed.
+    #[must_use]
+    pub const fn initial_delay(&self) -> Option<Duration> {
+        match self.delay {
+            Delay::Fixed(_) => None,
+            Delay::Tracked { initial, .. } => Some(initial),
+        }
+    }
+
+    /// Returns the floor and the ceiling of the delay, where it is not fixed.
+    #[must_use]
+    pub const fn bounds(&self) -> Option<(Duration, Duration)> {
+        match self.delay {
+            Delay::Fixed(_) => None,
+            Delay::Tracked { min, max, .. } => Some((min, max)),
+        }
+    }
+
     /// Returns how many copies may follow the first.
     #[must_use]
     pub const fn max_hedges(&self) -> u32 {
@@ -170,7 +188,6 @@ impl HedgePolicy {
     pub fn delay(&self, known: Option<Duration>) -> Duration {
         match self.delay {
             Delay::Fixed(delay) => delay,
-            // The setters hold `min <= max`, without which `clamp` would panic.
             Delay::Tracked { initial, min, max, .. } => known.unwrap_or(initial).max(min).min(max),
         }
     }

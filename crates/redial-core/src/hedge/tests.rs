@@ -207,6 +207,9 @@ fn bounds_hold_for_the_initial_delay_as_well() {
     assert_eq!((fixed.delay(Some(millis(9))), fixed.quantile()), (millis(70), None));
     assert_eq!(fixed.fixed_delay(), Some(millis(70)));
     assert_eq!((policy.fixed_delay(), policy.quantile()), (None, Some(Quantile::P95)));
+    assert_eq!(tight.bounds(), Some((millis(5), millis(100))));
+    assert_eq!((initial.initial_delay(), fixed.initial_delay()), (Some(millis(70)), None));
+    assert_eq!(fixed.bounds(), None);
 }
 
 #[test]

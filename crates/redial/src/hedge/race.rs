@@ -231,7 +231,7 @@ impl<S, C, B> Race<S, C, B> {
                 Verdict::Success => CopyEnd::Success,
                 // What a repetition by other means would mend: without `Expect`, elsewhere.
                 Verdict::Permanent(_) if reading.at_once => CopyEnd::Failed,
-                Verdict::Permanent(_) if is_refusal(policy, outcome) => {
+                Verdict::Permanent(_) if is_of_one_copy(policy, head, outcome) => {
                     CopyEnd::Last(Stop::Permanent)
                 }
                 Verdict::Permanent(_) => CopyEnd::Fatal,
@@ -279,6 +279,8 @@ impl<S, C, B> Race<S, C, B> {
         // The connection is gone or suspect, or leads to the wrong server: not that one again.
         if status.map_or(!reading.at_once, |status| matches!(status, 408 | 421)) {
             head.extensions.insert(Fresh);
+        } else {
+            head.extensions.remove::<Fresh>();
         }
     }
 }
@@ -296,15 +298,29 @@ impl<S, C, B> Drop for Race<S, C, B> {
     }
 }
 
-/// Returns whether a failure refuses one copy and says nothing about the others: we refused it
-/// ourselves, or the upstream asked for no more of a failure that is otherwise worth another copy.
-fn is_refusal<T, E: Diagnose>(policy: &Policy, outcome: &Result<Response<T>, E>) -> bool {
+/// Returns whether a failure ends one copy and says nothing about the others: we refused it
+/// ourselves, or the upstream asked for no more of a failure that is otherwise worth another copy, or
+/// another copy of ours may be the very reason for it.
+fn is_of_one_copy<T, E: Diagnose>(
+    policy: &Policy,
+    head: &Parts,
+    outcome: &Result<Response<T>, E>,
+) -> bool {
     match outcome {
         Ok(response) => {
-            let wish = semantics::wish(response.headers(), clock::unix_now(), false);
-            wish.should_retry == Some(false)
-                && policy.triggers.statuses.contains(response.status().as_u16())
+            let status = response.status().as_u16();
+            if semantics::is_safe(head.method.as_str()) || !OF_A_TWIN.contains(&status) {
+                let wish = semantics::wish(response.headers(), clock::unix_now(), false);
+                return wish.should_retry == Some(false)
+                    && policy.triggers.statuses.contains(status);
+            }
+            true
         }
         Err(error) => error.diagnose().fault == Fault::Rejected,
     }
 }
+
+/// What a request that changes something meets where its twin has been, or still is: what it deletes
+/// is gone, its key is in use (draft-ietf-httpapi-idempotency-key-header-07 §2.6), its `If-Match` no
+/// longer holds, its resource is locked.
+const OF_A_TWIN: [u16; 5] = [404, 409, 410, 412, 423];

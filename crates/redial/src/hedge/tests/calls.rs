@@ -118,6 +118,9 @@ async fn a_failure_changes_the_next_copy_where_it_calls_for_it() {
     let play = Play::new([after(1, broken(Fault::ConnectionReset)), after(1, status(200))]);
     HedgeLayer::new(fixed(50)).layer(play.clone()).oneshot(get()).await.unwrap();
     assert_eq!(play.heads()[1].extensions.get(), Some(&Fresh), "not that connection again");
+    let play = Play::new([after(1, broken(Fault::ConnectionReset)), after(1, status(503))]);
+    HedgeLayer::new(four_copies()).layer(play.clone()).oneshot(get()).await.unwrap();
+    assert_eq!(play.heads()[2].extensions.get::<Fresh>(), None, "a 503 came over a good one");
     let play = Play::new([after(1, status(417)), after(1, status(200))]);
     let mut request = get();
     request.headers_mut().insert("expect", http::HeaderValue::from_static("100-continue"));
@@ -191,6 +194,27 @@ async fn a_copy_that_we_refuse_ourselves_does_not_end_the_call() {
     let play = Play::new([after(1, full())]);
     HedgeLayer::new(four_copies()).layer(play.clone()).oneshot(get()).await.unwrap_err();
     assert_eq!(play.hits(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_another_copy_of_ours_may_have_caused_does_not_end_the_call() {
+    let key = ("idempotency-key", http::HeaderValue::from_static("\"k-1\""));
+    for (method, code) in
+        [(Method::DELETE, 404), (Method::PUT, 412), (Method::POST, 409), (Method::PUT, 423)]
+    {
+        let mut request = post();
+        *request.method_mut() = method.clone();
+        request.headers_mut().insert(key.0, key.1.clone());
+        let play = Play::new([after(1_000, status(201)), after(10, status(code))]);
+        let client = HedgeLayer::new(four_copies()).layer(play.clone());
+        let answer = client.oneshot(request).await.unwrap();
+        assert_eq!((answer.status().as_u16(), play.hits()), (201, 2), "{method} {code}");
+    }
+    let play = Play::new([after(1_000, status(201)), after(10, status(400))]);
+    let mut delete = get();
+    *delete.method_mut() = Method::DELETE;
+    let answer = HedgeLayer::new(four_copies()).layer(play.clone()).oneshot(delete).await.unwrap();
+    assert_eq!((answer.status().as_u16(), play.now()), (400, 510), "that one is the request's own");
 }
 
 #[tokio::test(start_paused = true)]
