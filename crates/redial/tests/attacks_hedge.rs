@@ -54,7 +54,7 @@ fn get(upstream: &Upstream) -> Request<Body> {
     Request::get(upstream.url("/item")).body(Body::default()).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fast_503_never_beats_a_200_that_is_still_on_its_way() {
     let slow = Reply::ok("the answer").after(millis(120));
     let upstream = Upstream::script([slow, Reply::status(503), Reply::status(503)]).await;
@@ -68,7 +68,7 @@ async fn a_fast_503_never_beats_a_200_that_is_still_on_its_way() {
     assert_eq!(upstream.requests().len(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fast_503_or_429_calls_for_the_next_copy_at_once() {
     for status in [503, 429] {
         let upstream = Upstream::script([Reply::status(status), Reply::ok("good")]).await;
@@ -79,7 +79,7 @@ async fn a_fast_503_or_429_calls_for_the_next_copy_at_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_losers_connection_is_closed_and_the_upstream_sees_it() {
     let upstream = Upstream::script([Reply::hang(), Reply::ok("fast")]).await;
     let client = HedgeLayer::new(hedged(HedgePolicy::fixed(millis(20)))).layer(client(false));
@@ -91,7 +91,7 @@ async fn a_losers_connection_is_closed_and_the_upstream_sees_it() {
     assert_ne!(requests[0].connection, requests[1].connection);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_losers_stream_is_reset_and_its_connection_serves_the_winner() {
     let upstream = Upstream::h2_script([H2Reply::hang(), H2Reply::status(200)]).await;
     let client = HedgeLayer::new(hedged(HedgePolicy::fixed(millis(20)))).layer(client(true));
@@ -102,7 +102,7 @@ async fn a_losers_stream_is_reset_and_its_connection_serves_the_winner() {
     assert!(!upstream.requests()[1].abandoned);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_copy_is_cancelled_with_its_caller() {
     let upstream = Upstream::script([Reply::hang(), Reply::hang()]).await;
     let client = HedgeLayer::new(hedged(HedgePolicy::fixed(millis(5)))).layer(client(false));
@@ -112,7 +112,7 @@ async fn every_copy_is_cancelled_with_its_caller() {
     upstream.until(|upstream| upstream.requests().iter().all(|sent| sent.abandoned)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_post_without_a_key_is_sent_once_and_one_with_a_key_carries_it_on_every_copy() {
     let slow = || Reply::ok("done").after(millis(60));
     let upstream = Upstream::script([slow(), slow(), slow()]).await;
