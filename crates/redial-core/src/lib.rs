@@ -50,6 +50,7 @@ mod limiter;
 mod policy;
 mod profile;
 mod pushback;
+mod quantile;
 mod retry;
 mod sync;
 mod throttle;
@@ -74,7 +75,7 @@ pub use evidence::{Evidence, Proof};
 pub use fallback::FallbackPolicy;
 pub use fault::{Fault, FaultSet};
 pub use health::{Assessment, Health};
-pub use hedge::HedgePolicy;
+pub use hedge::{CopyEnd, HedgePolicy, HedgeTracker, Hedging, InvalidHedge, NextHedge};
 pub use limiter::{
     FieldName, InvalidFieldName, InvalidRateLimit, RateKey, RateLimitPolicy, RateLimiter, Refusal,
     Reservation,
@@ -82,6 +83,7 @@ pub use limiter::{
 pub use policy::Policy;
 pub use profile::Profile;
 pub use pushback::{InvalidPushback, Pushback, PushbackPolicy};
+pub use quantile::{LatencyWindow, Quantile};
 pub use retry::{Attempt, Decision, Progress, RetryPolicy, Rule, Stop, Why, Withdrawal};
 pub use throttle::{AdaptiveThrottle, InvalidThrottle, ThrottlePolicy};
 pub use triggers::{StatusSet, Triggers, UnknownTrigger};

@@ -14,7 +14,10 @@ use std::{hint::black_box, time::Instant};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
-use redial::{AttemptTimeoutLayer, DeadlineLayer, LogLayer, Omit, RetryLayer, core::Policy};
+use redial::{
+    AttemptTimeoutLayer, DeadlineLayer, HedgeLayer, LogLayer, Omit, RetryLayer,
+    core::{HedgePolicy, Policy},
+};
 use road::{Ideal, call, request};
 use tower::{Layer, Service};
 
@@ -26,6 +29,9 @@ fn main() {
     let policy = Policy::default;
     row("bare", &mut Ideal);
     row("retry + budget", &mut RetryLayer::new(policy()).layer(Ideal));
+    row("hedge, switched off", &mut HedgeLayer::new(policy()).layer(Ideal));
+    let hedged = Policy { hedge: Some(HedgePolicy::default()), ..policy() };
+    row("hedge after p95 + budget", &mut HedgeLayer::new(hedged).layer(Ideal));
     row("attempt timeout", &mut AttemptTimeoutLayer::new(policy().attempt_timeout).layer(Ideal));
     let deadline = DeadlineLayer::new(std::time::Duration::from_secs(9));
     row("deadline", &mut deadline.layer(Ideal));

@@ -38,6 +38,7 @@ pub use classify::{Asked, Classify, HttpClassifier};
 pub use deadline::{DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline};
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
 pub use headers::{SetHeaders, SetHeadersLayer};
+pub use hedge::{Hedge, HedgeFuture, HedgeLayer};
 pub use log::{Log, LogFuture, LogLayer};
 pub use observe::{Call, LogEvents, Observe, Observer};
 pub use operation::{

@@ -38,7 +38,15 @@ pub struct Superseded;
 
 enum State<B> {
     Whole(Option<Bytes>),
-    Shared { shared: Arc<Shared<B>>, turn: u64, position: usize, is_done: bool },
+    /// The caller's own body. Locked only by those who look at it, never by who reads it; what is
+    /// in a mutex can be shared between threads even where it could not be by itself.
+    Once(Mutex<B>),
+    Shared {
+        shared: Arc<Shared<B>>,
+        turn: u64,
+        position: usize,
+        is_done: bool,
+    },
 }
 
 enum Source<B> {
@@ -91,6 +99,19 @@ where
         }
     }
 
+    /// Returns whether the body is no more than one piece, so that several sendings of it can be
+    /// under way at once.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self.source, Source::Whole(_))
+    }
+
+    /// Ends keeping: the sending that is out goes on, and there will be no other.
+    pub(crate) fn forgo(self) {
+        if let Source::Shared(shared) = &self.source {
+            shared.lock().is_lost = true;
+        }
+    }
+
     /// Returns the body from its start. Sendings handed out before end in [`Superseded`] from here
     /// on.
     pub fn again(&self) -> ReplayBody<B> {
@@ -105,16 +126,6 @@ where
     }
 }
 
-impl<B> ReplayBody<B>
-where
-    B: Body<Error: Into<BoxError>> + Unpin,
-{
-    /// Creates the only sending of a body: nothing is kept.
-    pub fn once(body: B) -> Self {
-        Replay::split(body, 0).0
-    }
-}
-
 impl<B> Replay<B> {
     /// Creates what it takes to send nothing again.
     pub const fn empty() -> Self {
@@ -126,6 +137,11 @@ impl<B> ReplayBody<B> {
     /// Creates the sending of nothing.
     pub const fn empty() -> Self {
         Self::whole(None)
+    }
+
+    /// Wraps a body that is sent once: nothing is read ahead, kept or shared.
+    pub(crate) const fn once(body: B) -> Self {
+        Self { state: State::Once(Mutex::new(body)) }
     }
 
     const fn whole(piece: Option<Bytes>) -> Self {
@@ -153,6 +169,15 @@ where
             State::Whole(piece) => {
                 return Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece))));
             }
+            State::Once(body) => {
+                let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                let in_bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+                return Poll::Ready(frame.map(|frame| match frame {
+                    Ok(frame) => Ok(frame.map_data(in_bytes)),
+                    Err(error) => Err(error.into()),
+                }));
+            }
             State::Shared { shared, turn, position, is_done } => (shared, turn, position, is_done),
         };
         let mut kept = shared.lock();
@@ -176,6 +201,9 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Whole(piece) => piece.is_none(),
+            State::Once(body) => {
+                body.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+            }
             State::Shared { shared, position, is_done, .. } => {
                 let kept = shared.lock();
                 let has_body = kept.body.as_ref().is_some_and(|body| !body.is_end_stream());
@@ -188,6 +216,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Whole(piece) => SizeHint::with_exact(piece.as_ref().map_or(0, length)),
+            State::Once(body) => body.lock().unwrap_or_else(PoisonError::into_inner).size_hint(),
             State::Shared { shared, position, .. } => {
                 let kept = shared.lock();
                 let held = kept.pieces.iter().skip(*position).map(length).sum::<u64>();

@@ -30,7 +30,7 @@ use crate::{
     classify::{Classify, HttpClassifier},
     clock,
     diagnose::{BoxError, Diagnose},
-    http as semantics,
+    hedge::hedge_of,
     observe::{Observe, Observer},
     policies::PolicyCell,
     replay::{Replay, ReplayBody},
@@ -227,17 +227,20 @@ where
         }
         let own = own.map(Arc::clone);
         let policy = own.unwrap_or_else(|| shared.policy.load());
-        if is_hedged(&request, &policy) {
-            let first = self.inner.call(request.map(ReplayBody::once));
+        let hedge = hedge_of(&policy, request.method(), request.headers());
+        let is_hedged = hedge.is_some();
+        let (head, body) = request.into_parts();
+        let (body, replay) = Replay::split(body, policy.replay_bytes_max);
+        let request = Request::from_parts(head, body);
+        if is_hedged && replay.is_whole() {
+            // The layer below sends copies of it: one or the other (gRFC A6).
+            let first = self.inner.call(request);
             return RetryFuture { kept: None, first: Some(first), repeat: None };
         }
         if matches!(policy.budget, BudgetPolicy::Window(_)) {
             let deposit = |budget: &Budget| budget.deposit_call(clock::now());
             shared.budgets.with(request.uri(), &policy, deposit);
         }
-        let (head, body) = request.into_parts();
-        let (body, replay) = Replay::split(body, policy.replay_bytes_max);
-        let request = Request::from_parts(head, body);
         RetryFuture {
             kept: Some(Kept::new(&self.again, &request, replay)),
             first: Some(self.inner.call(request)),
@@ -278,13 +281,6 @@ where
             None => Poll::Pending,
         }
     }
-}
-
-/// Returns whether a layer above sends copies of this request: then it is not retried as well.
-fn is_hedged<B>(request: &Request<B>, policy: &Policy) -> bool {
-    let (method, headers) = (request.method(), request.headers());
-    policy.hedge.is_some()
-        && semantics::idempotency_of(method, headers, policy.is_idempotent).is_idempotent()
 }
 
 impl<S, C, B> fmt::Debug for RetryFuture<S, C, B>

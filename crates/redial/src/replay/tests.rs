@@ -67,6 +67,34 @@ async fn an_empty_body_and_one_of_a_single_piece_are_not_shared() {
 }
 
 #[tokio::test]
+async fn only_what_is_in_one_piece_can_be_sent_twice_at_once() {
+    let (_, replay) = Replay::split(Full::new(Bytes::from_static(b"piece")), 10);
+    assert!(replay.is_whole() && Replay::split(Empty::<Bytes>::new(), 0).1.is_whole());
+    let (_, replay) = Replay::split(Full::new(Bytes::from_static(b"piece")), 4);
+    assert!(!replay.is_whole(), "it is above the cap");
+    let (first, replay) = Replay::split(script(&[b"a", b"b"], None), 10);
+    assert!(!replay.is_whole());
+    let Source::Shared(shared) = &replay.source else { panic!("it is in two pieces") };
+    let shared = Arc::clone(shared);
+    replay.forgo();
+    assert_eq!(read(first).await.0, "ab");
+    assert!(shared.lock().pieces.is_empty(), "nothing was kept");
+}
+
+#[tokio::test]
+async fn a_body_that_is_sent_once_passes_as_it_is() {
+    let full = ReplayBody::once(Full::new(Bytes::from_static(b"piece")));
+    assert_eq!((full.size_hint().exact(), full.is_end_stream()), (Some(5), false));
+    assert_eq!(read(full).await, (Bytes::from_static(b"piece"), None));
+    assert!(ReplayBody::once(Empty::<Bytes>::new()).is_end_stream());
+    let several = ReplayBody::once(script(&[b"a", b"b"], Some(&trailers())));
+    assert_eq!(read(several).await, (Bytes::from_static(b"ab"), Some(trailers())));
+    let mut broken = script(&[b"a"], None);
+    broken.frames.push_back(Err("broken".into()));
+    assert!(ReplayBody::once(broken).collect().await.is_err());
+}
+
+#[tokio::test]
 async fn pieces_and_trailers_come_again_as_they_were() {
     let (first, replay) = Replay::split(script(&[b"ab", b"", b"cde"], Some(&trailers())), 5);
     assert_eq!(read(first).await, (Bytes::from_static(b"abcde"), Some(trailers())));
