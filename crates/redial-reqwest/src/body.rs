@@ -76,8 +76,8 @@ impl Course {
     /// Nobody looked.
     pub(crate) const UNKNOWN: Self = Self { is_kept: false, has_yielded: true };
 
-    /// Returns whether `proof` is about the request that was given to reqwest, and not about the one
-    /// that a redirect led to.
+    /// Returns whether `proof` is about the request that was given to reqwest, and not about the
+    /// one that a redirect led to.
     pub(crate) const fn supports(self, proof: Proof) -> bool {
         match proof {
             // Before there is a connection nothing but a redirect gives up a turn.
@@ -104,8 +104,8 @@ impl Trace {
         if matches!(self.kind, Kind::Unwatched) {
             return poll(cx).map(|outcome| (outcome, Course::FIRST));
         }
-        // Looked at before, because the poll that ends the call drops everything. What is refused as
-        // it is handed over is dropped before anybody can look.
+        // Looked at before, because the poll that ends the call drops everything. What is refused
+        // as it is handed over is dropped before anybody can look.
         let is_kept = !mem::replace(&mut self.is_begun, true) || self.is_kept();
         let outcome = ready!(Turn::poll(&mut self.turn, cx, poll));
         let has_yielded = self.turn.as_ref().is_some_and(|turn| turn.was_given_up());
@@ -240,6 +240,6 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-/// Up to here a body is read to its first piece when it is handed over, to learn whether that is all
-/// of it: what a policy keeps by default.
+/// Up to here a body is read to its first piece when it is handed over, to learn whether that is
+/// all of it: what a policy keeps by default.
 const AHEAD_BYTES_MAX: u64 = 64 * 1024;

@@ -1,8 +1,8 @@
 //! Redial for reqwest: a middleware, and a tower service over its client.
 //!
-//! [`RedialMiddleware`] goes into a client of `reqwest-middleware` and leaves the code that uses it as
-//! it is. [`ReqwestTransport`] is the foot of a stack of `tower` layers. Both run the same layers, and
-//! both say of a failure what is proven about the server having acted.
+//! [`RedialMiddleware`] goes into a client of `reqwest-middleware` and leaves the code that uses it
+//! as it is. [`ReqwestTransport`] is the foot of a stack of `tower` layers. Both run the same
+//! layers, and both say of a failure what is proven about the server having acted.
 
 mod body;
 mod chain;
@@ -26,3 +26,8 @@ pub use crate::{
     middleware::{RedialMiddleware, Standard, rejection},
     relay::{Relay, RelayFuture, RequestBody},
 };
+
+/// The code in the documentation compiles and does what it says.
+#[cfg(all(doctest, feature = "middleware"))]
+#[doc = include_str!("../../../docs/reqwest.md")]
+struct Page;

@@ -21,10 +21,10 @@ pub type Standard = <StandardStack as Layer<Relay>>::Service;
 
 /// A middleware that runs layers of Redial around the middlewares after it and the client.
 ///
-/// Every attempt passes through the middlewares after this one, with the extensions of the call; those
-/// before it see one call. What the last attempt left in the extensions is there when the call is
-/// over, and with it, after more than one attempt, [`Attempts`](redial::Attempts), whether there is
-/// an answer or not.
+/// Every attempt passes through the middlewares after this one, with the extensions of the call;
+/// those before it see one call. What the last attempt left in the extensions is there when the
+/// call is over, and with it, after more than one attempt, [`Attempts`](redial::Attempts), whether
+/// there is an answer or not.
 ///
 /// Policies of single requests are an `Arc<Policy>` in their extensions.
 ///
@@ -83,8 +83,8 @@ impl<S> RedialMiddleware<S> {
     /// use redial::{LogEvents, Omit, RetryLayer, core::Policy};
     /// use redial_reqwest::RedialMiddleware;
     ///
-    /// let quiet = RedialMiddleware::layered(&redial::stack(Policy::default()).log(Omit));
-    /// let bare = RedialMiddleware::layered(&RetryLayer::new(Policy::default()).observe(LogEvents));
+    /// let quiet = RedialMiddleware::layered(&redial::stack(Policy::default()).log(Omit)); let bare
+    /// = RedialMiddleware::layered(&RetryLayer::new(Policy::default()).observe(LogEvents));
     /// # let _ = (quiet, bare);
     /// ```
     pub fn layered<L>(layer: &L) -> Self

@@ -1,10 +1,11 @@
 //! Layers that live as long as they like, around a chain of middlewares that is borrowed.
 //!
-//! A layer needs a service that owns what it uses; the rest of a chain of middlewares is lent for one
-//! call. So the service at the foot of the layers sends nothing itself. It lays each request on the
-//! desk of its call and waits; whoever runs the call takes it from there, runs the chain, and hands the
-//! outcome back. Both sides are polled by the same task unless a layer does otherwise, and the layers
-//! see an ordinary service: they may send one attempt after another, or several at once, or drop them.
+//! A layer needs a service that owns what it uses; the rest of a chain of middlewares is lent for
+//! one call. So the service at the foot of the layers sends nothing itself. It lays each request on
+//! the desk of its call and waits; whoever runs the call takes it from there, runs the chain, and
+//! hands the outcome back. Both sides are polled by the same task unless a layer does otherwise,
+//! and the layers see an ordinary service: they may send one attempt after another, or several at
+//! once, or drop them.
 
 use std::{
     any::Any,
@@ -29,8 +30,8 @@ use crate::{
     response::from_reqwest,
 };
 
-/// The service at the foot of the layers of a [`RedialMiddleware`](crate::RedialMiddleware): it sends
-/// each request through the middlewares after that one.
+/// The service at the foot of the layers of a [`RedialMiddleware`](crate::RedialMiddleware): it
+/// sends each request through the middlewares after that one.
 ///
 /// A layer above has to pass on the extensions of the request that it got: they say which call an
 /// attempt belongs to.
@@ -39,8 +40,8 @@ pub struct Relay {
     _private: (),
 }
 
-/// The body of a request as the layers of a [`RedialMiddleware`](crate::RedialMiddleware) see it: the
-/// caller's.
+/// The body of a request as the layers of a [`RedialMiddleware`](crate::RedialMiddleware) see it:
+/// the caller's.
 #[derive(Debug)]
 pub struct RequestBody {
     body: reqwest::Body,
@@ -163,8 +164,8 @@ impl Desk {
         (desk, outer)
     }
 
-    /// Runs `call`, and everything that it lays on the desk, to its end; leaves what the last attempt
-    /// put into its extensions in `extensions`.
+    /// Runs `call`, and everything that it lays on the desk, to its end; leaves what the last
+    /// attempt put into its extensions in `extensions`.
     pub(crate) async fn run<F: Future>(
         &self,
         call: F,

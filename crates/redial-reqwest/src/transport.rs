@@ -25,8 +25,8 @@ use crate::{
 /// layers.
 ///
 /// Everything that the client was built with stays in force, within each attempt: its own timeouts,
-/// redirects, cookies, proxies and decoding. [`into_response`](crate::into_response) makes the answer
-/// reqwest's again.
+/// redirects, cookies, proxies and decoding. [`into_response`](crate::into_response) makes the
+/// answer reqwest's again.
 ///
 /// The mark [`Fresh`](redial::Fresh) has no effect: reqwest does not let anybody choose the
 /// connection.
@@ -81,8 +81,8 @@ pin_project! {
 type Pending = <Client as Service<reqwest::Request>>::Future;
 
 impl ReqwestTransport {
-    /// Creates a transport that sends through `client`, whose pool is shared with everybody else who
-    /// uses it.
+    /// Creates a transport that sends through `client`, whose pool is shared with everybody else
+    /// who uses it.
     #[must_use]
     pub const fn new(client: Client) -> Self {
         Self { client }

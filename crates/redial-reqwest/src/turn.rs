@@ -1,7 +1,7 @@
 //! Noticing that a future gave up its turn.
 //!
-//! reqwest follows a redirect by waking its own task and returning: the request to the next server is
-//! begun in the turn after. A future that only waits never wakes itself.
+//! reqwest follows a redirect by waking its own task and returning: the request to the next server
+//! is begun in the turn after. A future that only waits never wakes itself.
 
 use std::{
     cell::Cell,

@@ -53,6 +53,20 @@ async fn without_a_connection_nothing_was_sent() {
     assert!(silent.is_timeout() && !refused.is_timeout());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_refused_connections_at_once_are_all_known_to_have_sent_nothing() {
+    let client = Client::builder().resolve_to_addrs("shop.example", &[refused_addr(); 2]);
+    let client = client.build().unwrap();
+    let url = format!("http://shop.example:{}/", refused_addr().port());
+    let calls = (0..100).map(|_| {
+        let (client, url) = (client.clone(), url.clone());
+        tokio::spawn(async move { told(&fail(client, &url).await) })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap(), (Fault::ConnectionRefused, Proof::NoConnection));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_and_not_answered_may_have_been_applied() {
     let table = [

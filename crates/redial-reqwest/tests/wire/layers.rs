@@ -232,3 +232,23 @@ async fn a_stack_may_be_changed_before_it_is_used() {
     assert_eq!(attempts(&soon(client.get(upstream.url("/")).send()).await.unwrap()), 2);
     let _: &dyn Layer<Relay, Service = _> = &stack;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_calls_at_once_each_get_their_own_answer() {
+    let spawned = |relay: Relay, request: http::Request<_>| -> Attempt {
+        Box::pin(async move { tokio::spawn(relay.oneshot(request)).await.unwrap() })
+    };
+    let upstream = Upstream::with(|seen| Reply::ok(seen.body.clone())).await;
+    let client = through(spawned);
+    let calls = (0..200).map(|nth: u32| {
+        let request = client.post(upstream.url("/")).body(nth.to_string());
+        tokio::spawn(async move {
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.text().await.unwrap(), nth.to_string());
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        soon(call).await.unwrap();
+    }
+    assert_eq!(upstream.requests().len(), 200);
+}
