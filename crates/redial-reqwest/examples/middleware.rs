@@ -1,0 +1,47 @@
+//! A client of `reqwest-middleware` whose calls are repeated by Redial.
+
+use redial::{BoxError, core::Policy};
+use redial_reqwest::{RedialMiddleware, attempts};
+use reqwest_middleware::ClientBuilder;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    run().await
+}
+
+/// Calls a server that is busy twice.
+pub(crate) async fn run() -> Result<(), BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/orders", listener.local_addr()?);
+    tokio::spawn(serve(listener));
+
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with(RedialMiddleware::new(Policy::default()))
+        .build();
+    let answer = client.get(url).send().await?;
+
+    let attempts = attempts(&answer);
+    let text = answer.text().await?;
+    println!("{text} after {attempts} attempts");
+    assert_eq!((attempts, text.as_str()), (3, "paid"));
+    Ok(())
+}
+
+/// Answers 503 twice, and 200 from then on.
+async fn serve(listener: TcpListener) -> std::io::Result<()> {
+    for nth in 1.. {
+        let (mut stream, _) = listener.accept().await?;
+        let mut head = [0; 4_096];
+        let _ = stream.read(&mut head).await?;
+        let (status, text) =
+            if nth <= 2 { ("503 Service Unavailable", "busy") } else { ("200 OK", "paid") };
+        let answer =
+            format!("HTTP/1.1 {status}\r\ncontent-length: 4\r\nconnection: close\r\n\r\n{text}");
+        stream.write_all(answer.as_bytes()).await?;
+    }
+    Ok(())
+}
