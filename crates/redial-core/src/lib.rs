@@ -49,7 +49,9 @@ mod hedge;
 mod limiter;
 mod policy;
 mod pushback;
+mod resume;
 mod retry;
+mod stall;
 mod sync;
 mod throttle;
 mod triggers;
@@ -64,7 +66,10 @@ pub use budget::{
 };
 pub use bulkhead::BulkheadPolicy;
 pub use cache::CachePolicy;
-pub use chaos::ChaosPolicy;
+pub use chaos::{
+    ChaosHead, ChaosPlan, ChaosPolicy, ChaosRule, ChaosState, Cut, Injected, InvalidChaos, Latency,
+    Pace, Pattern,
+};
 pub use class::Class;
 pub use deadline::Deadline;
 pub use entropy::Entropy;
@@ -77,7 +82,9 @@ pub use hedge::HedgePolicy;
 pub use limiter::RateLimitPolicy;
 pub use policy::Policy;
 pub use pushback::{InvalidPushback, Pushback, PushbackPolicy};
+pub use resume::ResumePolicy;
 pub use retry::{Attempt, Decision, Progress, RetryPolicy, Rule, Stop, Why, Withdrawal};
+pub use stall::{InvalidStall, Stall, StallMeter, StallPolicy};
 pub use throttle::ThrottlePolicy;
 pub use triggers::{StatusSet, Triggers, UnknownTrigger};
 pub use verdict::{Idempotency, Reading, Verdict};

@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, Guard};
 use http::Extensions;
 use redial_core::{
     AdaptivePolicy, BreakerPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy, FallbackPolicy,
-    HedgePolicy, Policy, RateLimitPolicy, ThrottlePolicy,
+    HedgePolicy, Policy, RateLimitPolicy, ResumePolicy, StallPolicy, ThrottlePolicy,
 };
 
 /// A policy that can be switched while calls are running. Clones share it.
@@ -142,6 +142,8 @@ parts! {
     AdaptivePolicy: adaptive_limit,
     CachePolicy: cache,
     Arc<FallbackPolicy>: fallback,
+    ResumePolicy: resume,
+    StallPolicy: stall,
     Arc<ChaosPolicy>: chaos,
 }
 
