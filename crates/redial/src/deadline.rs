@@ -201,6 +201,14 @@ fn within<T>(limit: Option<Limit>, work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Runs `work` so that it, and all that it calls, sees a deadline that was in force before.
+pub(crate) async fn under<F: Future>(deadline: Option<Deadline>, work: F) -> F::Output {
+    match deadline {
+        Some(deadline) => CURRENT.scope(deadline, work).await,
+        None => work.await,
+    }
+}
+
 fn sleep_until(at: Instant) -> Sleep {
     tokio::time::sleep_until(at.into())
 }

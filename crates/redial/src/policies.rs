@@ -105,6 +105,13 @@ impl<T: Part> Ruling<T> {
     }
 }
 
+impl<T> Ruling<T> {
+    /// Returns whether another part may come to rule.
+    pub(crate) const fn is_switchable(&self) -> bool {
+        matches!(self.rule, Rule::Policy(_))
+    }
+}
+
 impl<T: Part> From<T> for Ruling<T> {
     fn from(part: T) -> Self {
         Self { rule: Rule::Fixed(Some(part)) }

@@ -443,7 +443,7 @@ fn mark<T, E>(outcome: Result<Response<T>, E>, attempts: u32) -> Result<Response
 }
 
 /// A seed that differs from process to process and from layer to layer.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
 }
