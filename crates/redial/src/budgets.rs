@@ -10,7 +10,7 @@ use crate::origins::{Origins, PerOrigin};
 /// The retry budgets of all origins that calls go to. Clones share them.
 ///
 /// Two clients that are given the same budgets spend from the same accounts. At most 1,024 origins
-/// are remembered; then one that was not used for long makes room.
+/// are remembered; then those that were not used for long make room.
 #[derive(Clone)]
 pub struct Budgets {
     accounts: Origins<Account>,
@@ -128,7 +128,7 @@ mod tests {
             assert!(withdraw(&budgets, &uri(n), &policy));
             assert!(!withdraw(&budgets, &uri(0), &policy), "what is in use stays");
         }
-        assert_eq!(budgets.len(), 1_024);
+        assert!((896..=1_024).contains(&budgets.len()), "{}", budgets.len());
     }
 
     #[tokio::test(start_paused = true)]
