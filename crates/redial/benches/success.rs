@@ -14,7 +14,11 @@ use std::{hint::black_box, time::Instant};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
-use redial::{AttemptTimeoutLayer, DeadlineLayer, LogLayer, Omit, RetryLayer, core::Policy};
+use redial::{
+    AttemptTimeoutLayer, ChaosLayer, DeadlineLayer, LogLayer, Omit, PolicyCell, ResumeLayer,
+    RetryLayer, StallTimeoutLayer,
+    core::{Policy, ResumePolicy, StallPolicy},
+};
 use road::{Ideal, call, request};
 use tower::{Layer, Service};
 
@@ -30,6 +34,10 @@ fn main() {
     let deadline = DeadlineLayer::new(std::time::Duration::from_secs(9));
     row("deadline", &mut deadline.layer(Ideal));
     row("log, nobody listening", &mut LogLayer::new().layer(Ideal));
+    let cell = PolicyCell::new(policy());
+    row("chaos, none in the policy", &mut ChaosLayer::new(cell).layer(Ideal));
+    row("resume", &mut ResumeLayer::new(ResumePolicy::default()).layer(Ideal));
+    row("stall", &mut StallTimeoutLayer::new(StallPolicy::default()).layer(Ideal));
     row("standard stack", &mut redial::stack(policy()).layer(Ideal));
     row("standard stack without retry", &mut redial::stack(policy()).retry(Omit).layer(Ideal));
 }

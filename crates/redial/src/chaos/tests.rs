@@ -304,6 +304,22 @@ async fn an_error_of_the_servers_own_and_trailers_come_through() {
     assert!(body.frame().await.unwrap().unwrap_err().is::<std::io::Error>());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_while_it_is_delayed_or_never_sent_gives_its_place_back() {
+    let rules = [slow(SECOND), ChaosRule::new().status(500), ChaosRule::new().after(true).reset()];
+    for rule in rules {
+        let one = tower::limit::ConcurrencyLimitLayer::new(1);
+        let service = one.layer(service_fn(|_: Request<()>| async {
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("0123456789")))
+        }));
+        let mut service = ChaosLayer::new(policy(rule)).layer(service);
+        for _ in 0..3 {
+            let call = service.ready().await.unwrap().call(Request::new(()));
+            let _ = tokio::time::timeout(SECOND / 2, call).await;
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn a_cut_is_exact_however_the_body_comes(
