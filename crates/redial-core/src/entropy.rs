@@ -44,6 +44,11 @@ impl fmt::Debug for Entropy {
     }
 }
 
+/// Returns the draw number `n`, from 0, of a source with this seed.
+pub(crate) const fn nth_draw(seed: u64, n: u64) -> u64 {
+    mix(seed.wrapping_add(GOLDEN_GAMMA.wrapping_mul(n.wrapping_add(1))))
+}
+
 /// The finalizer of `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number
 /// generators", OOPSLA 2014).
 const fn mix(z: u64) -> u64 {
@@ -66,6 +71,7 @@ mod tests {
         let published =
             [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!(draws, published);
+        assert_eq!([0, 1, 2].map(|n| nth_draw(1_234_567, n)), published);
     }
 
     #[test]

@@ -51,7 +51,9 @@ mod policy;
 mod profile;
 mod pushback;
 mod quantile;
+mod resume;
 mod retry;
+mod stall;
 mod sync;
 mod throttle;
 mod triggers;
@@ -66,7 +68,10 @@ pub use budget::{
 };
 pub use bulkhead::BulkheadPolicy;
 pub use cache::CachePolicy;
-pub use chaos::ChaosPolicy;
+pub use chaos::{
+    ChaosHead, ChaosPlan, ChaosPolicy, ChaosRule, ChaosState, Cut, Injected, InvalidChaos, Latency,
+    Pace, Pattern,
+};
 pub use class::Class;
 pub use deadline::Deadline;
 pub use entropy::Entropy;
@@ -84,7 +89,9 @@ pub use policy::Policy;
 pub use profile::Profile;
 pub use pushback::{InvalidPushback, Pushback, PushbackPolicy};
 pub use quantile::{LatencyWindow, Quantile};
+pub use resume::ResumePolicy;
 pub use retry::{Attempt, Decision, Progress, RetryPolicy, Rule, Stop, Why, Withdrawal};
+pub use stall::{InvalidStall, Stall, StallMeter, StallPolicy};
 pub use throttle::{AdaptiveThrottle, InvalidThrottle, ThrottlePolicy};
 pub use triggers::{StatusSet, Triggers, UnknownTrigger};
 pub use verdict::{Idempotency, Reading, Verdict};

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     adaptive::AdaptivePolicy, breaker::BreakerPolicy, budget::BudgetPolicy,
     bulkhead::BulkheadPolicy, cache::CachePolicy, chaos::ChaosPolicy, fallback::FallbackPolicy,
-    hedge::HedgePolicy, limiter::RateLimitPolicy, retry::RetryPolicy, throttle::ThrottlePolicy,
-    triggers::Triggers,
+    hedge::HedgePolicy, limiter::RateLimitPolicy, resume::ResumePolicy, retry::RetryPolicy,
+    stall::StallPolicy, throttle::ThrottlePolicy, triggers::Triggers,
 };
 
 /// What to do when calls fail: plain data, without counters or clocks.
@@ -52,6 +52,10 @@ pub struct Policy {
     pub cache: Option<CachePolicy>,
     /// What stands in for an answer that could not be had; `None` for the failure itself.
     pub fallback: Option<Arc<FallbackPolicy>>,
+    /// How often a download that broke off goes on; `None` never.
+    pub resume: Option<ResumePolicy>,
+    /// When a body that brings nothing is given up; `None` never.
+    pub stall: Option<StallPolicy>,
     /// Failures on purpose; `None` for those that happen by themselves.
     pub chaos: Option<Arc<ChaosPolicy>>,
 }
@@ -79,6 +83,8 @@ impl Default for Policy {
             adaptive_limit: None,
             cache: None,
             fallback: None,
+            resume: None,
+            stall: None,
             chaos: None,
         }
     }

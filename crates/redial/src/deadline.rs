@@ -2,8 +2,8 @@
 
 use std::{
     cell::Cell,
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -216,6 +216,13 @@ impl Drop for Within {
     fn drop(&mut self) {
         CURRENT.set(self.before);
     }
+}
+
+/// Runs `work` so that it, and all that it calls, sees a deadline that was in force before.
+pub(crate) async fn under<F: Future>(deadline: Option<Deadline>, work: F) -> F::Output {
+    let limit = deadline.map(|deadline| Limit { deadline, span: Duration::ZERO });
+    let mut work = pin!(work);
+    poll_fn(|cx| within(limit, || work.as_mut().poll(cx))).await
 }
 
 #[cfg(test)]

@@ -77,15 +77,45 @@ pub enum Rejection {
     /// Most calls to this upstream are refused there, so this one was refused here.
     #[error("this upstream refuses most calls, so this one was not sent")]
     Throttled,
-    /// An answer's body brought nothing for too long.
-    #[error("the answer's body brought nothing for {after:?}")]
+    /// A body brought nothing for too long.
+    #[error("the body brought nothing for {after:?}")]
     Stalled {
         /// How long nothing came.
         after: Duration,
     },
+    /// A body brought too little for too long.
+    #[error(
+        "the body stayed below {bytes_per_second_min} bytes a second for longer than {grace:?}"
+    )]
+    TooSlow {
+        /// What should have come each second.
+        bytes_per_second_min: u64,
+        /// How long less than that was borne.
+        grace: Duration,
+    },
+    /// A download broke off, and what it was to go on with is not the same any more.
+    #[error("the download broke off after {at} bytes, and was changed on the server meanwhile")]
+    Changed {
+        /// How many bytes were handed on before.
+        at: u64,
+    },
+    /// An answer's body ended before, or went on after, the length that was announced.
+    #[error("the answer's body ended at {bytes} bytes instead of {announced}")]
+    WrongLength {
+        /// How many bytes there were.
+        bytes: u64,
+        /// How many were announced.
+        announced: u64,
+    },
     /// Chaos reset the connection, on purpose.
     #[error("chaos: connection reset")]
     InjectedReset,
+    /// Chaos cut the answer's body, on purpose.
+    #[error("chaos: body cut after {at} bytes")]
+    InjectedCut {
+        /// How many bytes were handed on before.
+        at: u64,
+    },
 }
 
 /// A mark in a request's extensions: send this one over a connection of its own, not over a pooled
@@ -112,7 +142,11 @@ impl Rejection {
             Self::LimitReached { .. } => "limit_reached",
             Self::Throttled => "throttled",
             Self::Stalled { .. } => "stalled",
+            Self::TooSlow { .. } => "too_slow",
+            Self::Changed { .. } => "changed",
+            Self::WrongLength { .. } => "wrong_length",
             Self::InjectedReset => "injected_reset",
+            Self::InjectedCut { .. } => "injected_cut",
         }
     }
 }
@@ -141,7 +175,11 @@ impl Diagnose for Rejection {
             | Self::BulkheadTimeout { .. }
             | Self::LimitReached { .. }
             | Self::Throttled => Fault::Rejected.into(),
-            Self::Stalled { .. } => Fault::ResponseTruncated.into(),
+            Self::Stalled { .. }
+            | Self::TooSlow { .. }
+            | Self::Changed { .. }
+            | Self::WrongLength { .. }
+            | Self::InjectedCut { .. } => Fault::ResponseTruncated.into(),
             Self::InjectedReset => Fault::ConnectionReset.into(),
         }
     }

@@ -26,6 +26,8 @@ mod rate_limit;
 mod replay;
 mod resume;
 mod retry;
+#[cfg(test)]
+mod scripted;
 mod stack;
 mod stall;
 mod throttle;
@@ -34,6 +36,7 @@ pub use assess::{Assess, HttpAssess};
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer};
 pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
+pub use chaos::{Chaos, ChaosBody, ChaosFuture, ChaosLayer, ChaosSwitch};
 pub use classify::{Asked, Classify, HttpClassifier};
 pub use deadline::{DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline};
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
@@ -48,6 +51,10 @@ pub use policies::{Part, PolicyCell, Ruling, Span};
 pub use rate_limit::{RateLimit, RateLimitFuture, RateLimitLayer, RateLimits};
 pub use redial_core as core;
 pub use replay::{Replay, ReplayBody, Superseded};
+pub use resume::{OnceBody, Resume, ResumeFuture, ResumeLayer, ResumedBody};
 pub use retry::{Attempts, Retry, RetryFuture, RetryLayer};
 pub use stack::{Omit, Stack, StandardStack, stack};
+pub use stall::{
+    StallBody, StallFuture, StallTimeout, StallTimeoutLayer, UploadStall, UploadStallLayer,
+};
 pub use throttle::{HttpAdmission, Throttle, ThrottleFuture, ThrottleLayer, Throttles};

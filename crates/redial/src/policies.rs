@@ -13,7 +13,8 @@ use arc_swap::{ArcSwap, Guard};
 use http::Extensions;
 use redial_core::{
     AdaptivePolicy, BreakerPolicy, BudgetPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy,
-    FallbackPolicy, HedgePolicy, Policy, RateLimitPolicy, ThrottlePolicy,
+    FallbackPolicy, HedgePolicy, Policy, RateLimitPolicy, ResumePolicy, StallPolicy,
+    ThrottlePolicy,
 };
 
 /// A policy that can be switched while calls are running. Clones share it.
@@ -176,6 +177,13 @@ impl<T: Part> Ruling<T> {
     }
 }
 
+impl<T> Ruling<T> {
+    /// Returns whether another part may come to rule.
+    pub(crate) const fn is_switchable(&self) -> bool {
+        matches!(self.rule, Rule::Policy(_))
+    }
+}
+
 impl<T: Part> From<T> for Ruling<T> {
     fn from(part: T) -> Self {
         Self { rule: Rule::Fixed(Some(part)) }
@@ -227,6 +235,8 @@ parts! {
     CachePolicy: cache at 6,
     Arc<FallbackPolicy>: fallback at 7,
     Arc<ChaosPolicy>: chaos at 8,
+    ResumePolicy: resume at 9,
+    StallPolicy: stall at 10,
 }
 
 const COUNTS_CALLS: u32 = 1 << 31;

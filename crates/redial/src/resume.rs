@@ -1,1 +1,223 @@
-//! Written next.
+//! Downloads that break off and go on.
+//!
+//! A long answer that breaks off in the middle is not lost: the rest can be asked for (RFC 9110 §14),
+//! if both sides can be sure that it is the rest of the same thing. Then the caller reads on and never
+//! knows. What it takes is kept beside the body, and costs the copy of the request's head.
+
+mod again;
+mod body;
+mod known;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Method, Request, Response, StatusCode, header::RANGE};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use redial_core::{Entropy, ResumePolicy};
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::body::ResumedBody;
+use self::{again::Again, known::Known};
+use crate::{
+    observe::{Observe, Observer},
+    policies::Ruling,
+    retry::seed,
+};
+
+/// Wraps services in [`Resume`].
+#[derive(Clone, Debug)]
+pub struct ResumeLayer {
+    shared: Arc<Shared>,
+}
+
+/// A service whose downloads go on where they broke off.
+///
+/// Of a `GET` without a `Range` and a body of its own, a 200 that breaks off is continued with
+/// `Range` and `If-Range` when the answer had a `Content-Length` and a strong validator, and the
+/// server then sends the rest of the very same bytes. If nothing was handed on yet, it is asked for
+/// from the start, whatever validators it has, and must be described by the same fields.
+///
+/// Otherwise reading fails as it would have without this layer; with [`Rejection::Changed`] when
+/// something else is there by now; and with [`Rejection::WrongLength`] when the body ends at another
+/// length than was announced, which is looked at for every answer that could go on.
+///
+/// A request that goes on has the head of the first one, and goes through the services below, with
+/// [`Fresh`](crate::Fresh) in its extensions. The errors of the body are those of the service.
+///
+/// [`Rejection::Changed`]: crate::Rejection::Changed
+/// [`Rejection::WrongLength`]: crate::Rejection::WrongLength
+///
+/// # Cancellation
+///
+/// Dropping the future drops the call; dropping the body drops the wait or the request that it is in.
+#[derive(Clone, Debug)]
+pub struct Resume<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+pin_project! {
+    /// A request's body: the caller's in the first request, and none in one that goes on.
+    #[derive(Debug)]
+    pub struct OnceBody<B> {
+        #[pin]
+        body: Option<B>,
+    }
+}
+
+pin_project! {
+    /// A call in flight, and what it takes to go on with its answer.
+    pub struct ResumeFuture<S, Q>
+    where
+        S: Service<Request<OnceBody<Q>>>,
+    {
+        #[pin]
+        call: S::Future,
+        again: Option<Again<S>>,
+        request: PhantomData<fn(Q)>,
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    policy: Ruling<ResumePolicy>,
+    observer: Observer,
+    entropy: Arc<Entropy>,
+}
+
+impl ResumeLayer {
+    /// Creates a layer that lets downloads go on by `policy`: a fixed one, or what a
+    /// [`PolicyCell`](crate::PolicyCell) says when the call begins.
+    pub fn new(policy: impl Into<Ruling<ResumePolicy>>) -> Self {
+        let entropy = Arc::new(Entropy::seeded(seed()));
+        let shared = Shared { policy: policy.into(), observer: Observer::default(), entropy };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Tells `observe` of every download that goes on.
+    #[must_use]
+    pub fn observe(mut self, observe: impl Observe + 'static) -> Self {
+        Arc::make_mut(&mut self.shared).observer = Observer::new(observe);
+        self
+    }
+
+    /// Draws jitter from `seed`, so that a run can be repeated.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        Arc::make_mut(&mut self.shared).entropy = Arc::new(Entropy::seeded(seed));
+        self
+    }
+}
+
+impl<S> Layer<S> for ResumeLayer {
+    type Service = Resume<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Resume { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S, Q, B> Service<Request<Q>> for Resume<S>
+where
+    S: Service<Request<OnceBody<Q>>, Response = Response<B>> + Clone,
+    Q: Body,
+{
+    type Response = Response<ResumedBody<S, Q, B>>;
+    type Error = S::Error;
+    type Future = ResumeFuture<S, Q>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        let policy = self.shared.policy.with(request.extensions(), |policy| policy.copied());
+        let policy = policy.filter(|policy| 0 < policy.resumes() && may_go_on(&request));
+        let Some(policy) = policy else {
+            let call = self.inner.call(request.map(OnceBody::first));
+            return ResumeFuture { call, again: None, request: PhantomData };
+        };
+        // The clone stays behind; the instance that was made ready goes with the answer.
+        let clone = self.inner.clone();
+        let mut service = mem::replace(&mut self.inner, clone);
+        let (head, body) = request.into_parts();
+        let copy = head.clone();
+        let call = service.call(Request::from_parts(head, OnceBody::first(body)));
+        let again = Again::new(service, copy, policy, Arc::clone(&self.shared));
+        ResumeFuture { call, again: Some(again), request: PhantomData }
+    }
+}
+
+fn may_go_on<Q: Body>(request: &Request<Q>) -> bool {
+    request.method() == Method::GET
+        && !request.headers().contains_key(RANGE)
+        && request.body().is_end_stream()
+}
+
+impl<S, Q, B> Future for ResumeFuture<S, Q>
+where
+    S: Service<Request<OnceBody<Q>>, Response = Response<B>>,
+{
+    type Output = Result<Response<ResumedBody<S, Q, B>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (head, body) = ready!(this.call.poll(cx))?.into_parts();
+        let again = this.again.take().filter(|_| head.status == StatusCode::OK);
+        let again = again.map(|again| again.knowing(Known::of(&head.headers)));
+        Poll::Ready(Ok(Response::from_parts(head, ResumedBody::new(body, again))))
+    }
+}
+
+impl<B> OnceBody<B> {
+    const fn first(body: B) -> Self {
+        Self { body: Some(body) }
+    }
+
+    const fn none() -> Self {
+        Self { body: None }
+    }
+}
+
+impl<B: Body> Body for OnceBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match self.project().body.as_pin_mut() {
+            Some(body) => body.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl<S, Q> fmt::Debug for ResumeFuture<S, Q>
+where
+    S: Service<Request<OnceBody<Q>>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumeFuture").field("may_go_on", &self.again.is_some()).finish()
+    }
+}

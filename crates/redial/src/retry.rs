@@ -293,7 +293,7 @@ where
 }
 
 /// A seed that differs from process to process and from layer to layer.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
 }

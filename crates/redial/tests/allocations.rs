@@ -4,7 +4,10 @@
 #[path = "support/road.rs"]
 mod road;
 
-use redial::{DeadlineLayer, Omit, RetryLayer, core::Policy};
+use redial::{
+    ChaosLayer, DeadlineLayer, Omit, PolicyCell, ResumeLayer, RetryLayer, StallTimeoutLayer,
+    core::{ChaosPolicy, ChaosRule, Policy, ResumePolicy, StallPolicy},
+};
 use road::{Ideal, call, request};
 use tower::Layer;
 
@@ -48,4 +51,27 @@ async fn the_whole_stack_costs_no_more() {
         .deadline(DeadlineLayer::new(None))
         .layer(Ideal);
     assert_eq!(allocations(&mut client, 6), 0);
+}
+
+#[tokio::test]
+async fn chaos_that_does_nothing_and_a_stall_detector_cost_no_allocation() {
+    let elsewhere = ChaosRule::new().host("else.example").and_then(ChaosRule::reset);
+    let policy = elsewhere.and_then(|rule| ChaosPolicy::default().rule(rule));
+    let layers =
+        [ChaosLayer::new(PolicyCell::new(Policy::default())), ChaosLayer::new(policy.unwrap())];
+    for layer in layers {
+        assert_eq!(allocations(&mut layer.layer(Ideal), 6), 0);
+    }
+    let mut client = StallTimeoutLayer::new(StallPolicy::default()).layer(Ideal);
+    assert_eq!(allocations(&mut client, 6), 0);
+}
+
+#[tokio::test]
+async fn a_download_that_may_go_on_costs_the_copy_of_the_head() {
+    for fields in [0, 6] {
+        let mut client = ResumeLayer::new(ResumePolicy::default()).layer(Ideal);
+        assert!(allocations(&mut client, fields) <= copy_of_a_head(fields));
+        let mut client = ResumeLayer::new(None).layer(Ideal);
+        assert_eq!(allocations(&mut client, fields), 0);
+    }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::Received;
+
 /// One step of an HTTP/1.1 script: an answer, or what happens in the place of one.
 ///
 /// An answer has a `content-length`, unless it is [`chunked`](Self::chunked), and leaves the
@@ -85,6 +87,41 @@ impl Reply {
     #[must_use]
     pub fn ok(body: impl Into<Bytes>) -> Self {
         Self::status(200).body(body)
+    }
+
+    /// Answers with a file, or with the end of it if that is what was asked for (RFC 9110 §14): a
+    /// `Range` of the form `bytes=n-` counts, unless an `If-Range` names another tag. What cannot be
+    /// satisfied is answered 416.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use redial_testkit::{Reply, Upstream};
+    ///
+    /// let upstream = Upstream::with(|request| Reply::file(request, "0123456789", "\"v1\"")).await;
+    /// # drop(upstream);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn file(request: &Received, file: impl Into<Bytes>, tag: &str) -> Self {
+        let file = file.into();
+        let is_same = request.header("if-range").is_none_or(|named| named == tag);
+        let range = request.header("range").filter(|_| is_same);
+        let first =
+            range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+        let (length, last) = (file.len(), file.len().saturating_sub(1));
+        let answer = match first {
+            None => Self::ok(file),
+            Some(first) if length <= first => {
+                Self::status(416).header("content-range", format!("bytes */{length}"))
+            }
+            Some(first) => Self::status(206)
+                .header("content-range", format!("bytes {first}-{last}/{length}"))
+                .body(file.slice(first..)),
+        };
+        answer.header("etag", tag)
     }
 
     /// Reads the request and never answers, until the client closes the connection.

@@ -29,6 +29,12 @@ impl From<Rejection> for Never {
     }
 }
 
+impl From<std::convert::Infallible> for Never {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl redial::Diagnose for Never {
     fn diagnose(&self) -> redial::Diagnosis {
         let Self::Rejected(rejection) = self;
