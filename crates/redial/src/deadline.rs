@@ -34,6 +34,27 @@ pub fn current_deadline() -> Option<Deadline> {
     CURRENT.try_with(|deadline| *deadline).ok()
 }
 
+/// Runs `work` so that it, and every call made from within, sees `deadline`, or the one that rules
+/// already where that is earlier.
+///
+/// For whoever learns a deadline from elsewhere, as a server does from its caller. A future sees it
+/// only while it is polled, so each of its polls has to be such a piece of work.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use redial::{core::Deadline, current_deadline, with_deadline};
+///
+/// let deadline = Deadline::after(Instant::now(), Duration::from_secs(3));
+/// assert_eq!(with_deadline(deadline, current_deadline), Some(deadline));
+/// assert_eq!(current_deadline(), None);
+/// ```
+pub fn with_deadline<T>(deadline: Deadline, work: impl FnOnce() -> T) -> T {
+    CURRENT.sync_scope(deadline.earlier(current_deadline()), work)
+}
+
 /// Wraps services in [`WithDeadline`].
 #[derive(Clone, Debug)]
 pub struct DeadlineLayer {
@@ -254,6 +275,16 @@ mod tests {
         }));
         let body = outer.oneshot(()).await.unwrap().into_body();
         assert_eq!(body.collect().await.unwrap().to_bytes(), "1.5s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_from_elsewhere_holds_and_never_extends_the_one_that_rules() {
+        let (soon, late) =
+            (Deadline::after(clock::now(), SECOND), Deadline::after(clock::now(), SECOND * 2));
+        let inner = with_deadline(soon, || with_deadline(late, current_deadline));
+        assert_eq!(inner, Some(soon));
+        assert_eq!(with_deadline(late, || with_deadline(soon, current_deadline)), Some(soon));
+        assert_eq!(current_deadline(), None);
     }
 
     #[tokio::test(start_paused = true)]

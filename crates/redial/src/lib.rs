@@ -35,7 +35,9 @@ pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLa
 pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
 pub use classify::{Classify, HttpClassifier};
-pub use deadline::{DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline};
+pub use deadline::{
+    DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline, with_deadline,
+};
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
 pub use headers::{SetHeaders, SetHeadersLayer};
 pub use log::{Log, LogFuture, LogLayer};
