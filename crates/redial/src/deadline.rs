@@ -41,6 +41,27 @@ pub fn current_deadline() -> Option<Deadline> {
     CURRENT.get()
 }
 
+/// Runs `work` so that it, and every call made from within, sees `deadline`, or the one that rules
+/// already where that is earlier.
+///
+/// For whoever learns a deadline from elsewhere, as a server does from its caller. A future sees it
+/// only while it is polled, so each of its polls has to be such a piece of work.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use redial::{core::Deadline, current_deadline, with_deadline};
+///
+/// let deadline = Deadline::after(Instant::now(), Duration::from_secs(3));
+/// assert_eq!(with_deadline(deadline, current_deadline), Some(deadline));
+/// assert_eq!(current_deadline(), None);
+/// ```
+pub fn with_deadline<T>(deadline: Deadline, work: impl FnOnce() -> T) -> T {
+    within(Some(deadline.earlier(current_deadline())), work)
+}
+
 /// Wraps services in [`WithDeadline`].
 #[derive(Clone, Debug)]
 pub struct DeadlineLayer {
@@ -123,7 +144,7 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let limit = self.limit();
-        let call = within(limit, || self.inner.call(request));
+        let call = within(limit.map(|limit| limit.deadline), || self.inner.call(request));
         DeadlineFuture { call, limit, sleep: None }
     }
 }
@@ -148,7 +169,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let limit = *this.limit;
-        if let Poll::Ready(outcome) = within(limit, || this.call.poll(cx)) {
+        if let Poll::Ready(outcome) =
+            within(limit.map(|limit| limit.deadline), || this.call.poll(cx))
+        {
             let guard = |body| DeadlineBody { body, limit, sleep: None };
             return Poll::Ready(outcome.map(|response| response.map(guard)));
         }
@@ -206,9 +229,9 @@ impl Limit {
 }
 
 /// Runs `work` so that it, and all that it calls, sees the deadline.
-fn within<T>(limit: Option<Limit>, work: impl FnOnce() -> T) -> T {
+fn within<T>(deadline: Option<Deadline>, work: impl FnOnce() -> T) -> T {
     // Without a deadline of its own, a call is within what is there already.
-    let _within = limit.map(|limit| Within { before: CURRENT.replace(Some(limit.deadline)) });
+    let _within = deadline.map(|deadline| Within { before: CURRENT.replace(Some(deadline)) });
     work()
 }
 
@@ -220,9 +243,8 @@ impl Drop for Within {
 
 /// Runs `work` so that it, and all that it calls, sees a deadline that was in force before.
 pub(crate) async fn under<F: Future>(deadline: Option<Deadline>, work: F) -> F::Output {
-    let limit = deadline.map(|deadline| Limit { deadline, span: Duration::ZERO });
     let mut work = pin!(work);
-    poll_fn(|cx| within(limit, || work.as_mut().poll(cx))).await
+    poll_fn(|cx| within(deadline, || work.as_mut().poll(cx))).await
 }
 
 #[cfg(test)]
@@ -274,6 +296,16 @@ mod tests {
         }));
         let body = outer.oneshot(()).await.unwrap().into_body();
         assert_eq!(body.collect().await.unwrap().to_bytes(), "1.5s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_from_elsewhere_holds_and_never_extends_the_one_that_rules() {
+        let (soon, late) =
+            (Deadline::after(clock::now(), SECOND), Deadline::after(clock::now(), SECOND * 2));
+        let inner = with_deadline(soon, || with_deadline(late, current_deadline));
+        assert_eq!(inner, Some(soon));
+        assert_eq!(with_deadline(late, || with_deadline(soon, current_deadline)), Some(soon));
+        assert_eq!(current_deadline(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,7 +38,9 @@ pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
 pub use chaos::{Chaos, ChaosBody, ChaosFuture, ChaosLayer, ChaosSwitch};
 pub use classify::{Asked, Classify, HttpClassifier};
-pub use deadline::{DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline};
+pub use deadline::{
+    DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline, with_deadline,
+};
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
 pub use headers::{SetHeaders, SetHeadersLayer};
 pub use hedge::{Hedge, HedgeFuture, HedgeLayer};
