@@ -29,7 +29,8 @@ pub(crate) fn lane() -> u8 {
     use std::{cell::Cell, sync::atomic::AtomicU8};
 
     const UNKNOWN: u8 = u8::MAX;
-    const LAST: u8 = LANES as u8 - 1;
+    const LAST: u8 = 7;
+    const { assert!(LAST as usize + 1 == LANES) };
     static NEXT: AtomicU8 = AtomicU8::new(0);
     thread_local!(static LANE: Cell<u8> = const { Cell::new(UNKNOWN) });
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use loom::{sync::Arc, thread};
 use redial_core::{
-    Admission, Backoff, Breaker, BreakerChange, BreakerPolicy, BreakerState, Counts, Health, Jitter,
-    Sample, SlidingCounts, TripReason, Window,
+    Admission, Backoff, Breaker, BreakerChange, BreakerPolicy, BreakerState, Counts, Health,
+    Jitter, Sample, SlidingCounts, TripReason, Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -164,6 +164,7 @@ impl Breaker {
     ///
     /// A call counts in the state that it was let through in. After a change, it is ignored.
     #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "an admission is used up")]
     pub fn record(
         &self,
         policy: &BreakerPolicy,

@@ -1,3 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "policies that are known to be valid")]
 #![expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
 
 mod properties;

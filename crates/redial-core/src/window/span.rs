@@ -50,7 +50,7 @@ impl LastSpan {
     pub(super) fn counts(&self, generation: u32, nanos: u64) -> Counts {
         let newest = stamp(self.turn(generation, nanos));
         let sum = |slices: &Slices| -> u64 {
-            slices.iter().map(|slice| u64::from(slice.read_recent(newest, SLICES as u32))).sum()
+            slices.iter().map(|slice| u64::from(slice.read_recent(newest, AGES))).sum()
         };
         let (failed, slow) = (sum(&self.failed), sum(&self.slow));
         let failed_slow = sum(&self.failed_slow);
@@ -84,3 +84,5 @@ const fn place(turn: u64) -> usize {
 }
 
 const SLICES: usize = 10;
+/// A slice is in the window for as many turns as there are slices.
+const AGES: u32 = 10;

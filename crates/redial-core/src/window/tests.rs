@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "windows that are known to be in range")]
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
