@@ -39,7 +39,7 @@ pub struct BreakerPolicy {
     consecutive_failures: u32,
     failure_ratio: Share,
     slow_ratio: Share,
-    /// The longest time there is, where slow calls are not looked for: one comparison a call.
+    /// The longest time there is, where slow calls are not looked for.
     slow_after_nanos: u64,
     window: Window,
     min_calls: u32,
@@ -309,9 +309,10 @@ impl BreakerPolicy {
         self.is_observing
     }
 
+    /// Returns from when on a call is slow that is let through at `now`.
     #[inline]
-    pub(super) const fn is_slow(&self, took_nanos: u64) -> bool {
-        self.slow_after_nanos <= took_nanos
+    pub(super) const fn slow_nanos(&self, now: u64) -> u64 {
+        now.saturating_add(self.slow_after_nanos)
     }
 
     pub(super) const fn trips_on_consecutive(&self, failures: u32) -> bool {

@@ -153,17 +153,16 @@ impl Breaker {
         draw: impl FnOnce() -> u64,
     ) -> Result<Admission, BreakerRefusal> {
         let word = self.word();
-        let at_nanos = self.nanos(now);
+        let now = self.nanos(now);
         if word.phase == Phase::Closed {
-            return Ok(admission(at_nanos, word, Kind::Normal));
+            return Ok(admission(policy, now, word, Kind::Normal));
         }
-        self.admit_elsewhere(policy, at_nanos, draw)
+        self.admit_elsewhere(policy, now, draw)
     }
 
     /// Records how a call ended; returns what changed by it.
     ///
     /// A call counts in the state that it was let through in. After a change, it is ignored.
-    #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "an admission is used up")]
     pub fn record(
         &self,
@@ -174,9 +173,8 @@ impl Breaker {
         draw: impl FnOnce() -> u64,
     ) -> Option<BreakerChange> {
         let now = self.nanos(now);
-        let took = now.saturating_sub(admission.at_nanos);
         let is_failure = assessment.health.is_failure();
-        let sample = Sample { is_failure, is_slow: policy.is_slow(took) };
+        let sample = Sample { is_failure, is_slow: admission.slow_nanos <= now };
         if assessment.health == Health::Unknown {
             self.give_back(&admission);
             return None;
@@ -187,6 +185,24 @@ impl Breaker {
             Kind::Probe | Kind::FirstProbe => self.judge_probe(policy, &admission, end, draw),
             Kind::Excused | Kind::ExcusedLate => None,
         }
+    }
+
+    /// Records a call that went well, in fewer steps than [`record`](Self::record); returns whether that
+    /// was all. If not, because it was slow or a probe, nothing has happened, and it is to be recorded.
+    ///
+    /// Needs no policy: what is slow was fixed as the call was let through.
+    #[inline]
+    #[must_use]
+    pub fn record_well(&self, admission: &Admission, now: Instant) -> bool {
+        let now = self.nanos(now);
+        if admission.kind != Kind::Normal || admission.slow_nanos <= now {
+            return false;
+        }
+        let word = self.word();
+        if word.generation == admission.generation && word.phase == Phase::Closed {
+            self.count_well(admission, now);
+        }
+        true
     }
 
     /// Records that the caller of a call went away; returns what changed by it. What it counts as, the
@@ -218,7 +234,7 @@ impl Breaker {
         loop {
             let word = self.word();
             match word.phase {
-                Phase::Closed => return Ok(admission(now, word, Kind::Normal)),
+                Phase::Closed => return Ok(admission(policy, now, word, Kind::Normal)),
                 Phase::Opening => return refuse(policy, word, now, None),
                 Phase::Open => {
                     let until = self.until.load(Ordering::Acquire);
@@ -233,13 +249,13 @@ impl Breaker {
                     self.probed.fetch_max(now, Ordering::AcqRel);
                     if self.swap(word, probing) {
                         self.since.store(now, Ordering::Release);
-                        return Ok(admission(now, probing, Kind::FirstProbe));
+                        return Ok(admission(policy, now, probing, Kind::FirstProbe));
                     }
                 }
                 Phase::HalfOpen if policy.has_place(word.out, word.successes) => {
                     self.probed.fetch_max(now, Ordering::AcqRel);
                     if self.swap(word, Word { out: word.out + 1, ..word }) {
-                        return Ok(admission(now, word, Kind::Probe));
+                        return Ok(admission(policy, now, word, Kind::Probe));
                     }
                 }
                 Phase::HalfOpen => {
@@ -263,15 +279,21 @@ impl Breaker {
     ) -> Result<Admission, BreakerRefusal> {
         let trip = Trip { reason: TripReason::HalfOpenExpired, pushback: None, now, draw };
         match self.trip(policy, word, &trip) {
-            Some(_) if policy.is_observing() => Ok(admission(now, word, Kind::ExcusedLate)),
+            Some(_) if policy.is_observing() => Ok(admission(policy, now, word, Kind::ExcusedLate)),
             Some(span) => Err(BreakerRefusal { retry_after: Some(span), change: Some(EXPIRED) }),
             // A probe has come back just now, or somebody else was first.
             None => refuse(policy, word, now, None),
         }
     }
 
-    /// Counts a call that was let through while closed.
     #[inline]
+    fn count_well(&self, admission: &Admission, now: u64) {
+        let well = Sample { is_failure: false, is_slow: false };
+        self.counts.enter_at(admission.lane, well, admission.generation, now);
+        self.consecutive.0.update(admission.generation, |_| 0);
+    }
+
+    /// Counts a call that was let through while closed.
     fn count(
         &self,
         policy: &BreakerPolicy,
@@ -445,8 +467,9 @@ struct Trip {
 }
 
 #[inline]
-fn admission(at_nanos: u64, word: Word, kind: Kind) -> Admission {
-    Admission { at_nanos, generation: word.generation, kind, lane: lane() }
+fn admission(policy: &BreakerPolicy, now: u64, word: Word, kind: Kind) -> Admission {
+    let slow_nanos = policy.slow_nanos(now);
+    Admission { slow_nanos, generation: word.generation, kind, lane: lane() }
 }
 
 fn refuse(
@@ -456,7 +479,7 @@ fn refuse(
     retry_after: Option<Duration>,
 ) -> Result<Admission, BreakerRefusal> {
     if policy.is_observing() {
-        return Ok(admission(now, word, Kind::Excused));
+        return Ok(admission(policy, now, word, Kind::Excused));
     }
     Err(BreakerRefusal { retry_after, change: None })
 }

@@ -16,7 +16,8 @@ use crate::health::Assessment;
 #[derive(Debug, Eq, PartialEq)]
 #[must_use = "a probe's place is kept until the admission is recorded or abandoned"]
 pub struct Admission {
-    pub(super) at_nanos: u64,
+    /// From when on it is slow.
+    pub(super) slow_nanos: u64,
     pub(super) generation: u32,
     pub(super) kind: Kind,
     pub(super) lane: u8,
