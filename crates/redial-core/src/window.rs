@@ -183,6 +183,12 @@ impl SlidingCounts {
         self.read_at(generation, nanos(elapsed))
     }
 
+    /// Returns whether it matters when a call ends.
+    #[inline]
+    pub(crate) const fn has_clock(&self) -> bool {
+        matches!(self.kind, Kind::Time(_))
+    }
+
     #[inline]
     pub(crate) fn enter_at(&self, lane: u8, sample: Sample, generation: u32, nanos: u64) {
         match &self.kind {

@@ -6,6 +6,7 @@
 
 mod breakers;
 mod held;
+mod lanes;
 
 use std::{
     future::Future,
@@ -14,14 +15,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
-use redial_core::{BreakerPolicy, BreakerRefusal, Entropy, Event};
+use redial_core::{BreakerPolicy, BreakerRefusal, Entropy, Event, Policy};
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::breakers::Breakers;
-use self::held::{Held, Told};
+use self::{
+    held::{Admitted, Held, Told},
+    lanes::Lanes,
+};
 use crate::{
     assess::{Assess, HttpAssess},
     clock,
@@ -53,6 +57,7 @@ pub struct BreakerLayer<A = HttpAssess> {
 pub struct CircuitBreaker<S, A = HttpAssess> {
     inner: S,
     shared: Arc<Shared<A>>,
+    lanes: Arc<Lanes<Shared<A>>>,
 }
 
 #[derive(Debug)]
@@ -102,7 +107,7 @@ impl BreakerLayer {
 }
 
 impl<A> BreakerLayer<A> {
-    /// Reads outcomes with `assess` instead of [`HttpAssess`]. It is cloned for each attempt.
+    /// Reads outcomes with `assess` instead of [`HttpAssess`].
     pub fn assess<N>(self, assess: N) -> BreakerLayer<N>
     where
         A: Clone,
@@ -161,20 +166,22 @@ impl<S, A> Layer<S> for BreakerLayer<A> {
     type Service = CircuitBreaker<S, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreaker { inner, shared: Arc::clone(&self.shared) }
+        let lanes = Arc::new(Lanes::of(&self.shared));
+        CircuitBreaker { inner, shared: Arc::clone(&self.shared), lanes }
     }
 }
 
 impl<S: Clone, A> Clone for CircuitBreaker<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        let (shared, lanes) = (Arc::clone(&self.shared), Arc::clone(&self.lanes));
+        Self { inner: self.inner.clone(), shared, lanes }
     }
 }
 
 impl<S, A, B, T> Service<Request<B>> for CircuitBreaker<S, A>
 where
     S: Service<Request<B>, Response = Response<T>, Error: From<Rejection>>,
-    A: Assess<T, S::Error> + Clone,
+    A: Assess<T, S::Error>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -185,10 +192,17 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut held = None;
-        let state = match self.shared.admit(&request, &mut held) {
-            Ok(()) => State::Attempt { attempt: self.inner.call(request) },
-            Err(rejection) => State::Refused { rejection },
+        let (held, state) = match self.shared.admit(&request) {
+            Ok(admitted) => {
+                let held = admitted.map(|admitted| {
+                    let shared = self.lanes.get(&admitted.admission);
+                    let observer = &self.shared.observer;
+                    let told = observer.is_some().then(|| Told::new(observer, &request, &admitted));
+                    Held::new(admitted, shared, told)
+                });
+                (held, State::Attempt { attempt: self.inner.call(request) })
+            }
+            Err(rejection) => (None, State::Refused { rejection }),
         };
         CircuitBreakerFuture { state, held }
     }
@@ -215,33 +229,43 @@ where
     }
 }
 
-impl<A: Clone> Shared<A> {
-    /// Asks the breaker of the request's origin, if a policy says that there is one. What it lets
-    /// through is `held` in place, because it is large.
+impl<A> Shared<A> {
+    /// Asks the breaker of the request's origin, if a policy says that there is one.
     #[inline]
-    fn admit<B>(&self, request: &Request<B>, held: &mut Option<Held<A>>) -> Result<(), Rejection> {
-        self.policy.with(request.extensions(), |policy| {
-            let Some(policy) = policy else { return Ok(()) };
+    fn admit<B>(&self, request: &Request<B>) -> Result<Option<Admitted>, Rejection> {
+        let extensions = request.extensions();
+        let admitted = self.policy.with(extensions, |policy| {
+            let Some(policy) = policy else { return Ok(None) };
             let now = clock::now();
-            let (admission, lane) = self
-                .breakers
-                .with(request.uri(), policy, |origin| {
-                    let breaker = origin.breaker();
-                    let draw = || draw(self.seed, breaker.generation());
-                    let admission = breaker.admit(policy, now, draw)?;
-                    let lane = origin.lane(&admission);
-                    Ok((admission, lane))
-                })
-                .map_err(|refusal| self.refuse(request, refusal))?;
-            let told = self.observer.is_some().then(|| {
-                let told = Told::new(&self.observer, request);
-                told.admitted(&admission);
-                told
-            });
-            let assess = self.assess.clone();
-            *held = Some(Held::new(admission, lane, *policy, assess, self.seed, told));
-            Ok(())
-        })
+            self.breakers.with(request.uri(), policy, |origin| {
+                let breaker = origin.breaker();
+                let draw = || draw(self.seed, breaker.generation());
+                let admission = breaker.admit(policy, now, draw)?;
+                let breaker = origin.lanes().get(&admission);
+                Ok(Some(Admitted { admission, breaker, own: None }))
+            })
+        });
+        match admitted {
+            Ok(Some(admitted)) => {
+                let own = extensions.get::<Arc<Policy>>().map(Arc::clone);
+                Ok(Some(Admitted { own, ..admitted }))
+            }
+            Ok(None) => Ok(None),
+            Err(refusal) => Err(self.refuse(request, refusal)),
+        }
+    }
+
+    /// Runs `work` with the policy that rules now for a request that brought `own`.
+    fn ruling<R>(
+        &self,
+        own: Option<&Arc<Policy>>,
+        work: impl FnOnce(Option<&BreakerPolicy>) -> R,
+    ) -> R {
+        let mut extensions = Extensions::new();
+        if let Some(own) = own {
+            extensions.insert(Arc::clone(own));
+        }
+        self.policy.with(&extensions, work)
     }
 
     #[cold]

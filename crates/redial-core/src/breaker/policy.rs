@@ -1,6 +1,9 @@
 //! When a breaker opens, for how long, and how it finds out that the upstream is back.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use super::TripReason;
 use crate::{
@@ -311,8 +314,11 @@ impl BreakerPolicy {
 
     /// Returns from when on a call is slow that is let through at `now`.
     #[inline]
-    pub(super) const fn slow_nanos(&self, now: u64) -> u64 {
-        now.saturating_add(self.slow_after_nanos)
+    pub(super) fn slow_at(&self, now: Instant) -> Option<Instant> {
+        match self.slow_after_nanos {
+            u64::MAX => None,
+            nanos => now.checked_add(Duration::from_nanos(nanos)),
+        }
     }
 
     pub(super) const fn trips_on_consecutive(&self, failures: u32) -> bool {

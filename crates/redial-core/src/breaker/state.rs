@@ -153,7 +153,6 @@ impl Breaker {
         draw: impl FnOnce() -> u64,
     ) -> Result<Admission, BreakerRefusal> {
         let word = self.word();
-        let now = self.nanos(now);
         if word.phase == Phase::Closed {
             return Ok(admission(policy, now, word, Kind::Normal));
         }
@@ -172,9 +171,9 @@ impl Breaker {
         now: Instant,
         draw: impl FnOnce() -> u64,
     ) -> Option<BreakerChange> {
-        let now = self.nanos(now);
         let is_failure = assessment.health.is_failure();
-        let sample = Sample { is_failure, is_slow: admission.slow_nanos <= now };
+        let sample = Sample { is_failure, is_slow: admission.is_slow(now) };
+        let now = self.nanos(now);
         if assessment.health == Health::Unknown {
             self.give_back(&admission);
             return None;
@@ -194,13 +193,15 @@ impl Breaker {
     #[inline]
     #[must_use]
     pub fn record_well(&self, admission: &Admission, now: Instant) -> bool {
-        let now = self.nanos(now);
-        if admission.kind != Kind::Normal || admission.slow_nanos <= now {
+        if admission.kind != Kind::Normal || admission.is_slow(now) {
             return false;
         }
         let word = self.word();
         if word.generation == admission.generation && word.phase == Phase::Closed {
-            self.count_well(admission, now);
+            let well = Sample { is_failure: false, is_slow: false };
+            let now = if self.counts.has_clock() { self.nanos(now) } else { 0 };
+            self.counts.enter_at(admission.lane, well, admission.generation, now);
+            self.consecutive.0.update(admission.generation, |_| 0);
         }
         true
     }
@@ -228,14 +229,15 @@ impl Breaker {
     fn admit_elsewhere(
         &self,
         policy: &BreakerPolicy,
-        now: u64,
+        at: Instant,
         draw: impl FnOnce() -> u64,
     ) -> Result<Admission, BreakerRefusal> {
+        let now = self.nanos(at);
         loop {
             let word = self.word();
             match word.phase {
-                Phase::Closed => return Ok(admission(policy, now, word, Kind::Normal)),
-                Phase::Opening => return refuse(policy, word, now, None),
+                Phase::Closed => return Ok(admission(policy, at, word, Kind::Normal)),
+                Phase::Opening => return refuse(policy, word, at, None),
                 Phase::Open => {
                     let until = self.until.load(Ordering::Acquire);
                     if self.word() != word {
@@ -243,27 +245,27 @@ impl Breaker {
                     }
                     if now < until {
                         let wait = Duration::from_nanos(until - now);
-                        return refuse(policy, word, now, (until != u64::MAX).then_some(wait));
+                        return refuse(policy, word, at, (until != u64::MAX).then_some(wait));
                     }
                     let probing = Word { out: 1, ..word.next(Phase::HalfOpen) };
                     self.probed.fetch_max(now, Ordering::AcqRel);
                     if self.swap(word, probing) {
                         self.since.store(now, Ordering::Release);
-                        return Ok(admission(policy, now, probing, Kind::FirstProbe));
+                        return Ok(admission(policy, at, probing, Kind::FirstProbe));
                     }
                 }
                 Phase::HalfOpen if policy.has_place(word.out, word.successes) => {
                     self.probed.fetch_max(now, Ordering::AcqRel);
                     if self.swap(word, Word { out: word.out + 1, ..word }) {
-                        return Ok(admission(policy, now, word, Kind::Probe));
+                        return Ok(admission(policy, at, word, Kind::Probe));
                     }
                 }
                 Phase::HalfOpen => {
                     let probed = self.probed.load(Ordering::Acquire);
                     if now < probed.saturating_add(nanos(policy.half_open_max())) {
-                        return refuse(policy, word, now, None);
+                        return refuse(policy, word, at, None);
                     }
-                    return self.expire(policy, word, now, draw());
+                    return self.expire(policy, word, at, draw());
                 }
             }
         }
@@ -274,23 +276,17 @@ impl Breaker {
         &self,
         policy: &BreakerPolicy,
         word: Word,
-        now: u64,
+        at: Instant,
         draw: u64,
     ) -> Result<Admission, BreakerRefusal> {
+        let now = self.nanos(at);
         let trip = Trip { reason: TripReason::HalfOpenExpired, pushback: None, now, draw };
         match self.trip(policy, word, &trip) {
-            Some(_) if policy.is_observing() => Ok(admission(policy, now, word, Kind::ExcusedLate)),
+            Some(_) if policy.is_observing() => Ok(admission(policy, at, word, Kind::ExcusedLate)),
             Some(span) => Err(BreakerRefusal { retry_after: Some(span), change: Some(EXPIRED) }),
             // A probe has come back just now, or somebody else was first.
-            None => refuse(policy, word, now, None),
+            None => refuse(policy, word, at, None),
         }
-    }
-
-    #[inline]
-    fn count_well(&self, admission: &Admission, now: u64) {
-        let well = Sample { is_failure: false, is_slow: false };
-        self.counts.enter_at(admission.lane, well, admission.generation, now);
-        self.consecutive.0.update(admission.generation, |_| 0);
     }
 
     /// Counts a call that was let through while closed.
@@ -467,15 +463,15 @@ struct Trip {
 }
 
 #[inline]
-fn admission(policy: &BreakerPolicy, now: u64, word: Word, kind: Kind) -> Admission {
-    let slow_nanos = policy.slow_nanos(now);
-    Admission { slow_nanos, generation: word.generation, kind, lane: lane() }
+fn admission(policy: &BreakerPolicy, now: Instant, word: Word, kind: Kind) -> Admission {
+    let slow_at = policy.slow_at(now);
+    Admission { slow_at, generation: word.generation, kind, lane: lane() }
 }
 
 fn refuse(
     policy: &BreakerPolicy,
     word: Word,
-    now: u64,
+    now: Instant,
     retry_after: Option<Duration>,
 ) -> Result<Admission, BreakerRefusal> {
     if policy.is_observing() {

@@ -112,6 +112,25 @@ fn a_share_of_slow_calls_opens_and_a_slow_probe_has_failed() {
 }
 
 #[test]
+fn the_short_way_counts_what_went_well_and_nothing_else() {
+    let mut bench = Bench::new(policy().with_slow_calls(SECOND, 1.0).unwrap());
+    let admit = |bench: &Bench| bench.breaker.admit(&bench.policy, bench.now, || 0).unwrap();
+    bench.ends(Health::Failed);
+    let (well, slow) = (admit(&bench), admit(&bench));
+    assert!(bench.breaker.record_well(&well, bench.now));
+    assert!(!bench.breaker.record_well(&slow, bench.now + SECOND), "slow");
+    let snapshot = bench.breaker.snapshot(bench.now);
+    assert_eq!((snapshot.counts.calls, snapshot.consecutive_failures), (2, 0));
+    let stale = admit(&bench);
+    bench.trip();
+    assert!(bench.breaker.record_well(&stale, bench.now), "nothing is left to do");
+    bench.wait(SECOND * 5);
+    let probe = admit(&bench);
+    assert!(!bench.breaker.record_well(&probe, bench.now), "a probe");
+    assert_eq!(bench.breaker.snapshot(bench.now).probes_out, 1);
+}
+
+#[test]
 fn triggers_that_are_off_never_open() {
     let off = policy().with_consecutive_failures(0).with_failure_ratio(0.0).unwrap();
     let bench = Bench::new(off.with_slow_calls(Duration::ZERO, 0.0).unwrap());

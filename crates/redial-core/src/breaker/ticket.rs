@@ -16,8 +16,9 @@ use crate::health::Assessment;
 #[derive(Debug, Eq, PartialEq)]
 #[must_use = "a probe's place is kept until the admission is recorded or abandoned"]
 pub struct Admission {
-    /// From when on it is slow.
-    pub(super) slow_nanos: u64,
+    /// From when on it is slow, if it ever is. A moment and not a number, because taking two moments
+    /// apart costs more than all the rest of letting a call through.
+    pub(super) slow_at: Option<Instant>,
     pub(super) generation: u32,
     pub(super) kind: Kind,
     pub(super) lane: u8,
@@ -58,6 +59,11 @@ pub struct Ticket<'a> {
 }
 
 impl Admission {
+    #[inline]
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        self.slow_at.is_some_and(|slow_at| slow_at <= now)
+    }
+
     /// Returns whether this call is to show whether the upstream is back.
     #[must_use]
     pub const fn is_probe(&self) -> bool {

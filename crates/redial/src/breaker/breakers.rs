@@ -1,14 +1,15 @@
 //! One breaker for each origin.
 
 use std::{
-    array, fmt,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{Uri, uri::Authority};
-use redial_core::{Admission, Breaker, BreakerChange, BreakerPolicy, BreakerSnapshot};
+use redial_core::{Breaker, BreakerChange, BreakerPolicy, BreakerSnapshot};
 
+use super::lanes::Lanes;
 use crate::{
     clock,
     origins::{Origins, PerOrigin},
@@ -43,14 +44,7 @@ pub struct Breakers {
 /// A breaker, and handles to it that are counted apart.
 pub(super) struct Origin {
     breaker: Arc<Breaker>,
-    lanes: [Arc<Lane>; Breaker::LANES],
-}
-
-/// A handle to a breaker whose count of holders is on a cache line of its own: threads that hold
-/// different ones do not meet, as they would at a single `Arc`'s count.
-#[repr(align(128))]
-pub(super) struct Lane {
-    breaker: Arc<Breaker>,
+    lanes: Lanes<Breaker>,
 }
 
 impl Breakers {
@@ -137,7 +131,7 @@ impl Breakers {
 impl Origin {
     fn of(breaker: Breaker) -> Self {
         let breaker = Arc::new(breaker);
-        let lanes = array::from_fn(|_| Arc::new(Lane { breaker: Arc::clone(&breaker) }));
+        let lanes = Lanes::of(&breaker);
         Self { breaker, lanes }
     }
 
@@ -145,15 +139,8 @@ impl Origin {
         &self.breaker
     }
 
-    /// Returns a handle for whoever holds `admission`.
-    pub(super) fn lane(&self, admission: &Admission) -> Arc<Lane> {
-        Arc::clone(&self.lanes[admission.lane() % Breaker::LANES])
-    }
-}
-
-impl Lane {
-    pub(super) fn breaker(&self) -> &Breaker {
-        &self.breaker
+    pub(super) const fn lanes(&self) -> &Lanes<Breaker> {
+        &self.lanes
     }
 }
 

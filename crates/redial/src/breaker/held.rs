@@ -3,9 +3,11 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use http::{Method, Request, Response, Uri};
-use redial_core::{Admission, Assessment, BreakerChange, BreakerPolicy, Event, Health};
+use redial_core::{
+    Admission, Assessment, Breaker, BreakerChange, BreakerPolicy, Event, Health, Policy,
+};
 
-use super::{breakers::Lane, draw};
+use super::{Shared, draw, lanes::Lane};
 use crate::{
     assess::Assess,
     clock,
@@ -13,15 +15,22 @@ use crate::{
     observe::{Call, Observer},
 };
 
+/// What a breaker let through.
+pub(super) struct Admitted {
+    pub(super) admission: Admission,
+    pub(super) breaker: Arc<Lane<Breaker>>,
+    /// The policy that the request brought.
+    pub(super) own: Option<Arc<Policy>>,
+}
+
 /// Reports an attempt's end to its breaker, once: as it was, or as abandoned when dropped before.
 ///
-/// An attempt ends under the policy that it began under.
+/// An attempt ends under the policy that rules when it ends, or that its request brought.
 pub(super) struct Held<A> {
     admission: Option<Admission>,
-    lane: Arc<Lane>,
-    policy: BreakerPolicy,
-    assess: A,
-    seed: u64,
+    breaker: Arc<Lane<Breaker>>,
+    shared: Arc<Lane<Shared<A>>>,
+    own: Option<Arc<Policy>>,
     told: Option<Told>,
 }
 
@@ -35,14 +44,12 @@ pub(super) struct Told {
 impl<A> Held<A> {
     #[inline]
     pub(super) fn new(
-        admission: Admission,
-        lane: Arc<Lane>,
-        policy: BreakerPolicy,
-        assess: A,
-        seed: u64,
+        admitted: Admitted,
+        shared: Arc<Lane<Shared<A>>>,
         told: Option<Told>,
     ) -> Self {
-        Self { admission: Some(admission), lane, policy, assess, seed, told }
+        let Admitted { admission, breaker, own } = admitted;
+        Self { admission: Some(admission), breaker, shared, own, told }
     }
 
     #[inline]
@@ -50,44 +57,42 @@ impl<A> Held<A> {
     where
         A: Assess<T, E>,
     {
-        if let Some(admission) = self.admission.take() {
-            let assessment = self.assess.assess(outcome);
-            self.record(admission, assessment);
-        }
-    }
-
-    #[inline]
-    fn record(&self, admission: Admission, assessment: Assessment) {
+        let Some(admission) = self.admission.take() else { return };
+        let assessment = self.shared.get().assess.assess(outcome);
         let now = clock::now();
         let is_well = assessment.health == Health::Well;
-        if is_well && self.lane.breaker().record_well(&admission, now) {
-            return;
+        if !is_well || !self.breaker.get().record_well(&admission, now) {
+            self.record(admission, assessment, now);
         }
-        self.record_trouble(admission, assessment, now);
     }
 
     #[inline(never)]
-    fn record_trouble(&self, admission: Admission, assessment: Assessment, now: Instant) {
+    fn record(&self, admission: Admission, assessment: Assessment, now: Instant) {
+        let (shared, breaker) = (self.shared.get(), self.breaker.get());
         let generation = admission.generation();
-        let draw = || draw(self.seed, generation);
-        let breaker = self.lane.breaker();
-        if let Some(change) = breaker.record(&self.policy, admission, assessment, now, draw) {
-            self.tell(change);
-        }
+        let draw = || draw(shared.seed, generation);
+        let change = shared.ruling(self.own.as_ref(), |policy| match policy {
+            Some(policy) => breaker.record(policy, admission, assessment, now, draw),
+            // There is no breaker any more; a probe gives its place back, for when there is again.
+            None => breaker.record(&BreakerPolicy::default(), admission, UNKNOWN, now, draw),
+        });
+        self.tell(change);
     }
 
     #[cold]
     fn abandon(&self, admission: Admission) {
+        let (shared, breaker) = (self.shared.get(), self.breaker.get());
         let (now, generation) = (clock::now(), admission.generation());
-        let draw = || draw(self.seed, generation);
-        if let Some(change) = self.lane.breaker().abandon(&self.policy, admission, now, draw) {
-            self.tell(change);
-        }
+        let draw = || draw(shared.seed, generation);
+        let change = shared.ruling(self.own.as_ref(), |policy| {
+            let policy = policy.copied().unwrap_or_default();
+            breaker.abandon(&policy, admission, now, draw)
+        });
+        self.tell(change);
     }
 
-    #[cold]
-    fn tell(&self, change: BreakerChange) {
-        if let Some(told) = &self.told {
+    fn tell(&self, change: Option<BreakerChange>) {
+        if let (Some(change), Some(told)) = (change, &self.told) {
             told.tell(changed(change));
         }
     }
@@ -103,21 +108,19 @@ impl<A> Drop for Held<A> {
 }
 
 impl Told {
-    pub(super) fn new<B>(observer: &Observer, request: &Request<B>) -> Self {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        Self { observer: observer.clone(), method, uri }
-    }
-
     /// Tells what letting the call through changed, and whether it was let through at all only because
     /// nothing is refused.
-    pub(super) fn admitted(&self, admission: &Admission) {
-        if let Some(change) = admission.change() {
-            self.tell(changed(change));
+    pub(super) fn new<B>(observer: &Observer, request: &Request<B>, admitted: &Admitted) -> Self {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let told = Self { observer: observer.clone(), method, uri };
+        if let Some(change) = admitted.admission.change() {
+            told.tell(changed(change));
         }
-        if admission.would_be_refused() {
+        if admitted.admission.would_be_refused() {
             let rejection = Rejection::BreakerOpen { retry_after: None };
-            self.tell(Event::WouldRefuse { by: rejection.name() });
+            told.tell(Event::WouldRefuse { by: rejection.name() });
         }
+        told
     }
 
     fn tell(&self, event: Event) {
@@ -135,3 +138,5 @@ pub(super) const fn changed(change: BreakerChange) -> Event {
     let BreakerChange { from, to, reason } = change;
     Event::BreakerChanged { from, to, reason }
 }
+
+const UNKNOWN: Assessment = Assessment { health: Health::Unknown, pushback: None };

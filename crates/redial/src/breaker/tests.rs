@@ -43,7 +43,7 @@ impl Upstream {
         layer: &BreakerLayer<A>,
     ) -> impl Service<Request<u16>, Response = Response<()>, Error = BoxError> + Clone + use<A>
     where
-        A: Assess<(), BoxError> + Clone,
+        A: Assess<(), BoxError>,
     {
         let seen = Arc::clone(&self.seen);
         layer.layer(service_fn(move |request: Request<u16>| {
@@ -280,6 +280,43 @@ async fn a_switched_policy_keeps_what_is_open_open_and_a_request_may_bring_its_o
     assert_eq!(send(&client, 200).await, Ok(200));
     let state = breakers.snapshots().into_iter().map(|(_, snapshot)| snapshot.state);
     assert_eq!(state.collect::<Vec<_>>(), [BreakerState::Open]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_gives_its_place_back_when_the_policy_is_gone_by_its_end() {
+    let with = |breaker| Policy { breaker, ..Policy::default() };
+    let cell = PolicyCell::new(with(Some(policy())));
+    let breakers = Breakers::new();
+    let layer = BreakerLayer::new(cell.clone()).breakers(breakers.clone());
+    let client = Upstream::default().serve(&layer);
+    let _ = (send(&client, 500).await, send(&client, 500).await);
+    advance(SECOND * 5).await;
+    let mut probe = pin!(send(&client, 1));
+    assert!(futures_poll(probe.as_mut()).await);
+    assert_eq!(breakers.snapshot(&shop()).unwrap().probes_out, 1);
+    cell.switch(with(None));
+    probe.await.unwrap();
+    let snapshot = breakers.snapshot(&shop()).unwrap();
+    assert_eq!((snapshot.state, snapshot.probes_out), (BreakerState::HalfOpen, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_requests_own_policy_rules_to_its_end() {
+    let breakers = Breakers::new();
+    let layer = BreakerLayer::new(PolicyCell::new(Policy::default())).breakers(breakers.clone());
+    let client = Upstream::default().serve(&layer);
+    let once = policy().with_consecutive_failures(1);
+    let mut own = request("shop.example", 500);
+    own.extensions_mut().insert(Arc::new(Policy { breaker: Some(once), ..Policy::default() }));
+    client.clone().oneshot(own).await.unwrap();
+    assert_eq!(breakers.snapshot(&shop()).unwrap().state, BreakerState::Open);
+    assert_eq!(send(&client, 200).await, Ok(200), "others have no breaker");
+    // A fixed policy does not look at it.
+    let client = Upstream::default().serve(&BreakerLayer::new(policy()));
+    let mut own = request("shop.example", 500);
+    own.extensions_mut().insert(Arc::new(Policy { breaker: Some(once), ..Policy::default() }));
+    client.clone().oneshot(own).await.unwrap();
+    assert_eq!(send(&client, 200).await, Ok(200));
 }
 
 #[tokio::test(start_paused = true)]
