@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redial::{
-    AttemptTimeoutLayer, DeadlineLayer, RetryLayer,
-    core::{Backoff, Policy},
+    AttemptTimeoutLayer, BreakerLayer, DeadlineLayer, RetryLayer,
+    core::{Backoff, BreakerPolicy, Policy},
 };
 use tower::Layer;
 
@@ -15,6 +15,11 @@ pub(crate) const CASES: &[Case] = &[
         group: "retry + budget",
         name: "redial",
         make: |shape| drive(shape, RetryLayer::new(policy()).layer(Server::new(shape))),
+    },
+    Case {
+        group: "breaker",
+        name: "redial (slow calls too)",
+        make: |shape| drive(shape, BreakerLayer::new(breaker()).layer(Server::new(shape))),
     },
     Case {
         group: "timeout",
@@ -47,4 +52,10 @@ pub(crate) const CASES: &[Case] = &[
 pub(crate) fn policy() -> Policy {
     let policy = Policy::default();
     Policy { retry: policy.retry.backoff(Backoff::fixed(Duration::ZERO)), ..policy }
+}
+
+/// The defaults, and slow calls counted as well.
+fn breaker() -> BreakerPolicy {
+    let policy = BreakerPolicy::default();
+    policy.with_slow_calls(Duration::from_secs(2), 0.8).unwrap_or(policy)
 }
