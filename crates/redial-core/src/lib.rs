@@ -44,6 +44,7 @@ mod event;
 mod evidence;
 mod fallback;
 mod fault;
+mod gate;
 mod health;
 mod hedge;
 mod limiter;
@@ -55,14 +56,17 @@ mod throttle;
 mod triggers;
 mod verdict;
 
-pub use adaptive::AdaptivePolicy;
+pub use adaptive::{
+    AdaptiveLimit, AdaptivePolicy, InvalidAdaptiveLimit, LimitAlgorithm, LimitChange, LimitPermit,
+    LimitRound,
+};
 pub use backoff::{Backoff, Growth, InvalidBackoff, Jitter};
 pub use breaker::{BreakerPolicy, BreakerState, TripReason};
 pub use budget::{
     Budget, BudgetPolicy, InvalidBudget, Throttle, TokenBucket, TokenBudget, Tokens, WindowBucket,
     WindowBudget,
 };
-pub use bulkhead::BulkheadPolicy;
+pub use bulkhead::{BulkheadPolicy, BulkheadScope, InvalidBulkhead};
 pub use cache::CachePolicy;
 pub use chaos::ChaosPolicy;
 pub use class::Class;
@@ -72,6 +76,7 @@ pub use event::{Event, HedgeCause, Severity};
 pub use evidence::{Evidence, Proof};
 pub use fallback::FallbackPolicy;
 pub use fault::{Fault, FaultSet};
+pub use gate::{Entry, Gate};
 pub use health::{Assessment, Health};
 pub use hedge::HedgePolicy;
 pub use limiter::RateLimitPolicy;
