@@ -16,6 +16,7 @@ mod diagnose;
 mod fallback;
 mod headers;
 mod hedge;
+mod held;
 pub mod http;
 mod log;
 mod observe;
@@ -30,14 +31,19 @@ mod stack;
 mod stall;
 mod throttle;
 
+pub use adaptive_limit::{
+    AdaptiveLimitFuture, AdaptiveLimitLayer, AdaptiveLimits, WithAdaptiveLimit,
+};
 pub use assess::{Assess, HttpAssess};
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer};
 pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
+pub use bulkhead::{Bulkhead, BulkheadFuture, BulkheadLayer, Bulkheads, Permit, WithBulkhead};
 pub use classify::{Classify, HttpClassifier};
 pub use deadline::{DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline};
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
 pub use headers::{SetHeaders, SetHeadersLayer};
+pub use held::HeldBody;
 pub use log::{Log, LogFuture, LogLayer};
 pub use observe::{Call, LogEvents, Observe, Observer};
 pub use operation::{
