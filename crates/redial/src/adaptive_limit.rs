@@ -105,6 +105,12 @@ impl AdaptiveLimits {
         Self { origins: Origins::new() }
     }
 
+    /// Returns all origins that are remembered, in no order.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<Authority> {
+        self.origins.all().into_iter().map(|(authority, _)| authority).collect()
+    }
+
     /// Returns how many attempts to `authority` may be in flight now; `None` before the first one.
     #[must_use]
     pub fn limit(&self, authority: &Authority) -> Option<u32> {

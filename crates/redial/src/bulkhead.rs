@@ -176,6 +176,12 @@ impl Bulkheads {
         Self { origins: Origins::new(), all }
     }
 
+    /// Returns all origins that are remembered, in no order.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<Authority> {
+        self.origins.all().into_iter().map(|(authority, _)| authority).collect()
+    }
+
     /// Returns how many calls to `authority` are in flight; with `None`, how many of those that share
     /// the places of [`BulkheadScope::All`].
     #[must_use]

@@ -128,7 +128,11 @@ mod tests {
         let broken = pieces(vec![Ok(Frame::data(Bytes::from("a"))), Err("reset")]);
         let mut body = HeldBody::new(broken, Some(Arc::clone(&permit)));
         assert!(body.frame().await.unwrap().is_ok());
-        assert_eq!(body.frame().await.unwrap().unwrap_err(), "reset", "the error is the body's own");
+        assert_eq!(
+            body.frame().await.unwrap().unwrap_err(),
+            "reset",
+            "the error is the body's own"
+        );
         assert_eq!(Arc::strong_count(&permit), 1);
 
         let half = pieces(vec![Ok(Frame::data(Bytes::from("a"))), Err("never seen")]);

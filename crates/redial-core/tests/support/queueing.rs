@@ -49,16 +49,15 @@ pub(crate) fn run(
 ) -> Report {
     let epoch = epoch();
     let entropy = Entropy::seeded(7);
-    let clients: Vec<_> =
-        (0..upstream.clients).map(|_| AdaptiveLimit::new(policy, epoch)).collect();
+    let clients = vec![(); upstream.clients];
+    let clients: Vec<_> = clients.iter().map(|()| AdaptiveLimit::new(policy, epoch)).collect();
     let mut jobs: Vec<Option<(LimitPermit<&AdaptiveLimit>, Duration)>> = Vec::new();
     let mut waiting = VecDeque::new();
-    let mut busy = 0;
+    let (mut busy, mut report) = (0, Report::default());
     let mut steps = BinaryHeap::from([
         Reverse((Duration::ZERO, Step::Arrival)),
         Reverse((Duration::from_secs(1), Step::Second)),
     ]);
-    let mut report = Report::default();
     while let Some(Reverse((now, step))) = steps.pop() {
         if length < now {
             break;

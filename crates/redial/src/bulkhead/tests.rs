@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
-use tokio::sync::mpsc;
 use proptest::prelude::*;
+use tokio::sync::mpsc;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
@@ -269,7 +269,8 @@ struct Plan {
 
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let plan = (0_u64..50, 0_u64..20, 0_u64..20, 0_u64..60);
-    let plan = plan.prop_map(|(comes, answers, body, leaves)| Plan { comes, answers, body, leaves });
+    let plan =
+        plan.prop_map(|(comes, answers, body, leaves)| Plan { comes, answers, body, leaves });
     prop::collection::vec(plan, 1..60)
 }
 
@@ -297,8 +298,7 @@ async fn carry_out(plans: Vec<Plan>, in_flight_max: u32, queue_max: u32) {
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(plan.comes)).await;
                 let call = async {
-                    let request =
-                        Request::get("http://shop.example/").body(plan.answers).unwrap();
+                    let request = Request::get("http://shop.example/").body(plan.answers).unwrap();
                     let Ok(answer) = client.oneshot(request).await else { return };
                     let mut body = answer.into_body();
                     tokio::time::sleep(Duration::from_millis(plan.body)).await;
