@@ -226,19 +226,17 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = match self.shared.admit(&request) {
-            Ok(permit) => {
-                let flight = permit.map(|permit| Flight::new(permit, &self.shared, &request));
-                State::InFlight { attempt: self.inner.call(request), flight }
-            }
+        let flight = match self.shared.admit(&request) {
+            Ok(permit) => permit.map(|permit| Flight::new(permit, &self.shared, &request)),
             Err(limit) => {
                 let rejection = Rejection::LimitReached { limit };
                 let call = Call { method: request.method(), uri: request.uri() };
                 self.shared.observer.tell(&call, Event::Refused { by: rejection.name() });
-                State::Refused { rejection }
+                return AdaptiveLimitFuture { state: State::Refused { rejection } };
             }
         };
-        AdaptiveLimitFuture { state }
+        let attempt = self.inner.call(request);
+        AdaptiveLimitFuture { state: State::InFlight { attempt, flight } }
     }
 }
 

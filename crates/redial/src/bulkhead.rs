@@ -264,25 +264,23 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = match self.shared.admit(&request) {
-            None => State::InFlight { call: self.inner.call(request), permit: None },
-            Some(Admission::Entered(permit)) => {
-                State::InFlight { call: self.inner.call(request), permit: Some(permit) }
-            }
+        let permit = match self.shared.admit(&request) {
+            None => None,
+            Some(Admission::Entered(permit)) => Some(permit),
             Some(Admission::Waits(wait)) => {
                 // The clone stays behind; the instance that `poll_ready` made ready waits.
                 let clone = self.inner.clone();
                 let service = mem::replace(&mut self.inner, clone);
                 let shared = Arc::clone(&self.shared);
-                let queued = Queued { wait, parts: Some((service, request)), shared };
-                State::Waiting { queued: Box::new(queued) }
+                let queued = Box::new(Queued { wait, parts: Some((service, request)), shared });
+                return BulkheadFuture { state: State::Waiting { queued } };
             }
             Some(Admission::Refused(rejection)) => {
                 self.shared.tell(&request, &rejection);
-                State::Refused { rejection }
+                return BulkheadFuture { state: State::Refused { rejection } };
             }
         };
-        BulkheadFuture { state }
+        BulkheadFuture { state: State::InFlight { call: self.inner.call(request), permit } }
     }
 }
 

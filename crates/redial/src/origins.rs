@@ -41,12 +41,16 @@ pub(crate) struct Origins<T> {
 }
 
 struct Table<T> {
-    origins: ArcSwap<HashMap<Authority, Arc<Origin<T>>, Quick>>,
+    /// By authority in lower case: most are written that way, and are then compared as bytes.
+    origins: ArcSwap<Map<T>>,
     /// How many origins have come so far: what "last used" is measured in.
     arrivals: AtomicU64,
 }
 
+type Map<T> = HashMap<Box<str>, Arc<Origin<T>>, Quick>;
+
 struct Origin<T> {
+    authority: Authority,
     state: Arc<T>,
     last_use: AtomicU64,
 }
@@ -82,7 +86,7 @@ impl<T: PerOrigin> Origins<T> {
         let table = &*self.table;
         {
             let origins = table.origins.load();
-            if let Some(origin) = origins.get(authority)
+            if let Some(origin) = look_up(&origins, authority)
                 && origin.state.serves(policy)
             {
                 origin.touch(table.arrivals.load(Ordering::Relaxed));
@@ -94,16 +98,14 @@ impl<T: PerOrigin> Origins<T> {
 
     /// Returns the state of an origin, if there is one.
     pub(crate) fn find(&self, authority: &Authority) -> Option<Arc<T>> {
-        self.table.origins.load().get(authority).map(|origin| Arc::clone(&origin.state))
+        look_up(&self.table.origins.load(), authority).map(|origin| Arc::clone(&origin.state))
     }
 
     /// Returns every origin and its state, in no order.
     pub(crate) fn all(&self) -> Vec<(Authority, Arc<T>)> {
         let origins = self.table.origins.load();
-        let pair = |(authority, origin): (&Authority, &Arc<Origin<T>>)| {
-            (authority.clone(), Arc::clone(&origin.state))
-        };
-        origins.iter().map(pair).collect()
+        let pair = |origin: &Arc<Origin<T>>| (origin.authority.clone(), Arc::clone(&origin.state));
+        origins.values().map(pair).collect()
     }
 }
 
@@ -113,7 +115,7 @@ impl<T: PerOrigin> Table<T> {
         let now = clock::now();
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed) + 1;
         self.origins.rcu(|origins| {
-            let before = origins.get(authority);
+            let before = look_up(origins, authority);
             if before.is_some_and(|origin| origin.state.serves(policy)) {
                 return Arc::clone(origins);
             }
@@ -125,12 +127,14 @@ impl<T: PerOrigin> Table<T> {
             if ORIGINS_MAX <= origins.len() {
                 evict(&mut origins);
             }
-            let last_use = AtomicU64::new(arrival);
-            origins
-                .insert(authority.clone(), Arc::new(Origin { state: Arc::new(state), last_use }));
+            let (authority, last_use) = (authority.clone(), AtomicU64::new(arrival));
+            let name = authority.as_str().to_ascii_lowercase().into_boxed_str();
+            let state = Arc::new(state);
+            origins.insert(name, Arc::new(Origin { authority, state, last_use }));
             Arc::new(origins)
         });
-        let there = self.origins.load().get(authority).map(|origin| Arc::clone(&origin.state));
+        let there =
+            look_up(&self.origins.load(), authority).map(|origin| Arc::clone(&origin.state));
         // Another thread may have evicted it meanwhile: then this call has a state of its own.
         there.unwrap_or_else(|| Arc::new(T::open(policy, now)))
     }
@@ -157,15 +161,29 @@ impl<T> fmt::Debug for Origins<T> {
     }
 }
 
-fn evict<T>(origins: &mut HashMap<Authority, Arc<Origin<T>>, Quick>) {
+#[inline]
+fn look_up<'a, T>(origins: &'a Map<T>, authority: &Authority) -> Option<&'a Arc<Origin<T>>> {
+    let name = authority.as_str();
+    origins.get(name).or_else(|| look_up_lower(origins, name))
+}
+
+#[cold]
+fn look_up_lower<'a, T>(origins: &'a Map<T>, name: &str) -> Option<&'a Arc<Origin<T>>> {
+    if !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return None;
+    }
+    origins.get(name.to_ascii_lowercase().as_str())
+}
+
+fn evict<T>(origins: &mut Map<T>) {
     let last_use = |origin: &Arc<Origin<T>>| origin.last_use.load(Ordering::Relaxed);
     let oldest = origins.iter().min_by_key(|(_, origin)| last_use(origin));
-    if let Some(authority) = oldest.map(|(authority, _)| authority.clone()) {
-        origins.remove(&authority);
+    if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+        origins.remove(&name);
     }
 }
 
-/// Hashes short names in a few instructions a byte. Seeded, so that nobody outside can tell which
+/// Hashes short names in a few instructions for eight bytes. Seeded, so that nobody outside can tell which
 /// names collide; and with a thousand of them at most, little would come of it.
 #[derive(Clone)]
 struct Quick {
@@ -192,17 +210,29 @@ impl BuildHasher for Quick {
 
 impl Hasher for QuickHasher {
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u8(*byte);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        // The last eight bytes again where there are as many, or each by itself.
+        match bytes.last_chunk::<8>() {
+            Some(_) if rest.is_empty() => {}
+            Some(last) => self.write_u64(u64::from_le_bytes(*last)),
+            None => rest.iter().for_each(|byte| self.write_u8(*byte)),
         }
     }
 
     fn write_u8(&mut self, byte: u8) {
-        self.hash = (self.hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(ODD);
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The middle of the product depends on all bits of the word; the rotation brings it around.
+        self.hash = (self.hash.rotate_left(29) ^ word).wrapping_mul(ODD);
     }
 
     fn write_usize(&mut self, length: usize) {
-        self.hash ^= u64::try_from(length).unwrap_or_default();
+        self.write_u64(u64::try_from(length).unwrap_or_default());
     }
 
     fn finish(&self) -> u64 {
