@@ -4,7 +4,10 @@
 #[path = "support/road.rs"]
 mod road;
 
-use redial::{DeadlineLayer, Omit, RetryLayer, core::Policy};
+use redial::{
+    AdaptiveLimitLayer, BulkheadLayer, DeadlineLayer, Omit, RetryLayer,
+    core::{AdaptivePolicy, BulkheadPolicy, Policy},
+};
 use road::{Ideal, call, request};
 use tower::Layer;
 
@@ -47,5 +50,13 @@ async fn the_whole_stack_costs_no_more() {
         .retry(Omit)
         .deadline(DeadlineLayer::new(None))
         .layer(Ideal);
+    assert_eq!(allocations(&mut client, 6), 0);
+}
+
+#[tokio::test]
+async fn limits_on_what_is_in_flight_cost_none() {
+    let mut client = BulkheadLayer::new(BulkheadPolicy::default()).layer(Ideal);
+    assert_eq!(allocations(&mut client, 6), 0);
+    let mut client = AdaptiveLimitLayer::new(AdaptivePolicy::default()).layer(Ideal);
     assert_eq!(allocations(&mut client, 6), 0);
 }
