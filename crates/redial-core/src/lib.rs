@@ -44,6 +44,7 @@ mod event;
 mod evidence;
 mod fallback;
 mod fault;
+mod gate;
 mod health;
 mod hedge;
 mod limiter;
@@ -60,7 +61,10 @@ mod triggers;
 mod verdict;
 mod window;
 
-pub use adaptive::AdaptivePolicy;
+pub use adaptive::{
+    AdaptiveLimit, AdaptivePolicy, InvalidAdaptiveLimit, LimitAlgorithm, LimitChange, LimitPermit,
+    LimitRound,
+};
 pub use backoff::{Backoff, Growth, InvalidBackoff, Jitter};
 pub use breaker::{
     Abandoned, Admission, Breaker, BreakerChange, BreakerPolicy, BreakerRefusal, BreakerSnapshot,
@@ -70,7 +74,7 @@ pub use budget::{
     Budget, BudgetPolicy, InvalidBudget, Throttle, TokenBucket, TokenBudget, Tokens, WindowBucket,
     WindowBudget,
 };
-pub use bulkhead::BulkheadPolicy;
+pub use bulkhead::{BulkheadPolicy, BulkheadScope, InvalidBulkhead};
 pub use cache::CachePolicy;
 pub use chaos::{
     ChaosHead, ChaosPlan, ChaosPolicy, ChaosRule, ChaosState, Cut, Injected, InvalidChaos, Latency,
@@ -83,6 +87,7 @@ pub use event::{Event, HedgeCause, Severity};
 pub use evidence::{Evidence, Proof};
 pub use fallback::FallbackPolicy;
 pub use fault::{Fault, FaultSet};
+pub use gate::{Entry, Gate};
 pub use health::{Assessment, Health};
 pub use hedge::{CopyEnd, HedgePolicy, HedgeTracker, Hedging, InvalidHedge, NextHedge};
 pub use limiter::{

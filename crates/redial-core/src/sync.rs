@@ -1,13 +1,20 @@
-//! The atomics that this crate counts with, so that loom can stand in for them.
+//! The atomics that this crate counts with, and the locks that it only ever tries, so that loom can
+//! stand in for them.
 
 #[cfg(loom)]
 pub(crate) use loom::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::yield_now,
 };
 #[cfg(not(loom))]
 pub(crate) use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::yield_now,
 };
 

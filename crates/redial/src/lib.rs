@@ -16,6 +16,7 @@ mod diagnose;
 mod fallback;
 mod headers;
 mod hedge;
+mod held;
 pub mod http;
 mod log;
 mod observe;
@@ -32,11 +33,15 @@ mod stack;
 mod stall;
 mod throttle;
 
+pub use adaptive_limit::{
+    AdaptiveLimitFuture, AdaptiveLimitLayer, AdaptiveLimits, WithAdaptiveLimit,
+};
 pub use assess::{Assess, HttpAssess};
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer};
 pub use breaker::{BreakerLayer, Breakers, CircuitBreaker, CircuitBreakerFuture};
 pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
+pub use bulkhead::{Bulkhead, BulkheadFuture, BulkheadLayer, Bulkheads, Permit, WithBulkhead};
 pub use chaos::{Chaos, ChaosBody, ChaosFuture, ChaosLayer, ChaosSwitch};
 pub use classify::{Asked, Classify, HttpClassifier};
 pub use deadline::{
@@ -45,6 +50,7 @@ pub use deadline::{
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
 pub use headers::{SetHeaders, SetHeadersLayer};
 pub use hedge::{Hedge, HedgeFuture, HedgeLayer};
+pub use held::HeldBody;
 pub use log::{Log, LogFuture, LogLayer};
 pub use observe::{Call, LogEvents, Observe, Observer};
 pub use operation::{

@@ -5,8 +5,11 @@
 mod road;
 
 use redial::{
-    ChaosLayer, DeadlineLayer, Omit, PolicyCell, ResumeLayer, RetryLayer, StallTimeoutLayer,
-    core::{ChaosPolicy, ChaosRule, Policy, ResumePolicy, StallPolicy},
+    AdaptiveLimitLayer, BulkheadLayer, ChaosLayer, DeadlineLayer, Omit, PolicyCell, ResumeLayer,
+    RetryLayer, StallTimeoutLayer,
+    core::{
+        AdaptivePolicy, BulkheadPolicy, ChaosPolicy, ChaosRule, Policy, ResumePolicy, StallPolicy,
+    },
 };
 use road::{Ideal, call, request};
 use tower::Layer;
@@ -74,4 +77,12 @@ async fn a_download_that_may_go_on_costs_the_copy_of_the_head() {
         let mut client = ResumeLayer::new(None).layer(Ideal);
         assert_eq!(allocations(&mut client, fields), 0);
     }
+}
+
+#[tokio::test]
+async fn limits_on_what_is_in_flight_cost_none() {
+    let mut client = BulkheadLayer::new(BulkheadPolicy::default()).layer(Ideal);
+    assert_eq!(allocations(&mut client, 6), 0);
+    let mut client = AdaptiveLimitLayer::new(AdaptivePolicy::default()).layer(Ideal);
+    assert_eq!(allocations(&mut client, 6), 0);
 }
