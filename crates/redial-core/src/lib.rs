@@ -63,14 +63,14 @@ pub use budget::{
     WindowBudget,
 };
 pub use bulkhead::BulkheadPolicy;
-pub use cache::CachePolicy;
+pub use cache::{CacheOutcome, CachePolicy, InvalidCache};
 pub use chaos::ChaosPolicy;
 pub use class::Class;
 pub use deadline::Deadline;
 pub use entropy::Entropy;
 pub use event::{Event, HedgeCause, Severity};
 pub use evidence::{Evidence, Proof};
-pub use fallback::FallbackPolicy;
+pub use fallback::{FallbackErrors, FallbackPolicy, InvalidFallback};
 pub use fault::{Fault, FaultSet};
 pub use health::{Assessment, Health};
 pub use hedge::HedgePolicy;
