@@ -34,6 +34,7 @@ pub use assess::{Assess, HttpAssess};
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer};
 pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
+pub use cache::{Cache, CacheFuture, CacheLayer, CacheStore, CachedBody, SentAt};
 pub use classify::{Classify, HttpClassifier};
 pub use deadline::{DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline};
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
