@@ -38,6 +38,10 @@ pub use cache::{Cache, CacheFuture, CacheLayer, CacheStore, CachedBody, SentAt};
 pub use classify::{Classify, HttpClassifier};
 pub use deadline::{DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline};
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
+pub use fallback::{
+    Fallback, FallbackBody, FallbackFuture, FallbackLayer, FellBack, FixedFallback,
+    FunctionFallback, Instead, ServiceFallback,
+};
 pub use headers::{SetHeaders, SetHeadersLayer};
 pub use log::{Log, LogFuture, LogLayer};
 pub use observe::{Call, LogEvents, Observe, Observer};
