@@ -148,6 +148,11 @@ impl Entry {
         self.initial_age < self.lifetime || self.has_validator() || is_of_use_stale
     }
 
+    /// Returns whether the answer was said to be fresh for a while that had passed when it came.
+    pub(super) fn came_stale(&self) -> bool {
+        !self.lifetime.is_zero() && self.lifetime <= self.initial_age
+    }
+
     /// Returns whether the entry serves a request that `asks`.
     pub(super) fn serves(&self, asks: &Asks, policy: &CachePolicy, now: Moment) -> Serves {
         let age = self.age(now);

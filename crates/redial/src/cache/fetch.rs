@@ -169,7 +169,7 @@ impl Plan {
             let response = Response::from_parts(head, CachedBody::through(body));
             return Next::Done(Ok(self.hand_out(response, CacheOutcome::Miss)));
         };
-        let is_shareable = allowed.is_shareable;
+        let is_shareable = allowed.is_shareable && !entry.came_stale();
         let (body, ahead) = (Box::pin(body), VecDeque::new());
         let (bytes, patience) = (0, None);
         let reading =

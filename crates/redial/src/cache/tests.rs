@@ -31,6 +31,8 @@ use crate::{BoxError, policies::Ruling};
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 type Asked = Request<Empty<Bytes>>;
 type Answer = Result<Response<Body>, BoxError>;
+type Reply = Arc<dyn Fn(usize, &Asked) -> Answer + Send + Sync>;
+type Fields = &'static [(&'static str, &'static str)];
 
 const URI: &str = "http://shop.example/orders/7";
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,7 +59,7 @@ fn date(offset: i64) -> String {
 struct Upstream {
     log: Log,
     takes: Duration,
-    reply: Arc<dyn Fn(usize, &Asked) -> Answer + Send + Sync>,
+    reply: Reply,
 }
 
 /// What was asked of the upstream so far.
@@ -123,7 +125,7 @@ fn client(
 }
 
 /// A client that is always answered with a 200, `fields`, and the number of the call as its body.
-fn steady(fields: &'static [(&'static str, &'static str)]) -> Client {
+fn steady(fields: Fields) -> Client {
     client(CachePolicy::default(), move |n, _| answer(200, fields, &n.to_string()))
 }
 

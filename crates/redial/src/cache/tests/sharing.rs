@@ -5,7 +5,7 @@ use crate::{PolicyCell, core::Policy};
 
 const MINUTE: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
-fn counted(fields: &'static [(&'static str, &'static str)]) -> Client {
+fn counted(fields: Fields) -> Client {
     slow_client(CachePolicy::default(), SECOND, move |n, _| answer(200, fields, &n.to_string()))
 }
 
@@ -97,13 +97,14 @@ async fn a_leader_who_leaves_while_its_body_comes_takes_nothing_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_are_for_one_only_are_not_shared() {
-    let tables: [&[(&str, &str)]; 6] = [
+    let tables: [Fields; 7] = [
         &[("cache-control", "no-store")],
         &[("cache-control", "max-age=60"), ("set-cookie", "a=1")],
         &[("cache-control", "no-cache"), ("etag", "\"a\"")],
         &[("cache-control", "max-age=0"), ("etag", "\"a\"")],
         &[("cache-control", "max-age=60"), ("vary", "*")],
         &[("content-type", "text/event-stream")],
+        &[("cache-control", "max-age=60"), ("age", "60"), ("etag", "\"a\"")],
     ];
     for fields in tables {
         let client = counted(fields);

@@ -251,6 +251,43 @@ async fn stale_shield_availability_is_total_and_age_grows_while_the_origin_is_do
     assert_eq!(covered, 70, "from the 60th second to the 129th");
 }
 
+#[tokio::test(start_paused = true)]
+async fn above_a_whole_stack_a_stale_answer_comes_before_a_fallback() {
+    let policy = crate::core::Policy {
+        deadline: Some(SECOND * 3),
+        cache: Some(ten_minutes()),
+        fallback: Some(Arc::default()),
+        ..crate::core::Policy::default()
+    };
+    let cell = crate::PolicyCell::new(policy);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let transport = service_fn(move |_: Request<crate::ReplayBody<Empty<Bytes>>>| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(match number {
+            0 => answer(200, &[("cache-control", "max-age=60")], "kept"),
+            _ => refused(),
+        })
+    });
+    let store = CacheStore::with_wall(false, wall);
+    let stack = crate::stack(cell.clone()).log(crate::Omit).layer(transport);
+    let cached = CacheLayer::new(cell.clone()).store(store).layer(stack);
+    let client = crate::FallbackLayer::new(cell).layer(cached);
+    let ask = async || {
+        let response = client.clone().oneshot(get(&[])).await.unwrap();
+        let outcome = response.extensions().get().copied().map_or("", CacheOutcome::name);
+        let fell_back = response.extensions().get::<crate::FellBack>().is_some();
+        (outcome, fell_back, response.into_body().collect().await.unwrap().to_bytes())
+    };
+    assert_eq!(ask().await, ("miss", false, "kept".into()));
+    assert_eq!(ask().await, ("hit", false, "kept".into()));
+    pass(61).await;
+    assert_eq!(ask().await, ("stale_if_error", false, "kept".into()));
+    assert!(2 < calls.load(Ordering::Relaxed), "after the retries");
+    pass(700).await;
+    assert_eq!(ask().await, ("", true, "".into()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

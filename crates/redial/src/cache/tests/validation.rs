@@ -10,10 +10,7 @@ const STORED: &[(&str, &str)] = &[
     ("x-news", "old"),
 ];
 
-fn validated(
-    stored: &'static [(&'static str, &'static str)],
-    news: &'static [(&'static str, &'static str)],
-) -> Client {
+fn validated(stored: Fields, news: Fields) -> Client {
     client(CachePolicy::default(), move |n, request| match n {
         0 => answer(200, stored, "body"),
         _ if request.headers().contains_key("if-none-match")
