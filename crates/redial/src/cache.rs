@@ -61,6 +61,8 @@ pub struct CacheLayer {
 /// Answers that are being stored are read to their end first, up to the policy's bound and for 2 s at
 /// most; then, or if they are longer, they stream on as they come.
 ///
+/// Like every layer it is ready when the service below is, for hits as well.
+///
 /// # Cancellation
 ///
 /// Dropping the future drops the call. Calls that waited for it are not lost: one of them goes in its
