@@ -1,7 +1,7 @@
 //! Answers that need no call: a cache by RFC 9111 and RFC 5861, and calls that share one answer.
 //!
-//! Rules are applied to heads in `rules`, `directives` and `entry`; `store` keeps, in a bounded number
-//! of bytes; `flights` knows which calls for the same are out; `fetch` makes the best of an answer that
+//! Rules are applied to heads in `directives`, `rules` and `outlook`; `store` keeps entries, in a bounded
+//! number of bytes; `flights` knows which calls for the same are out; `fetch` makes the best of an answer that
 //! comes; `step` and `wait` put requests on their way.
 
 mod body;
@@ -9,6 +9,8 @@ mod directives;
 mod entry;
 mod fetch;
 mod flights;
+mod key;
+mod outlook;
 mod rules;
 mod step;
 mod store;

@@ -21,9 +21,11 @@ use super::{
     SentAt,
     body::{CachedBody, Rest},
     directives::Asks,
-    entry::{Entry, Moment},
+    entry::Entry,
     flights::{Landing, Lead},
-    rules,
+    key::KeyRef,
+    outlook::{Moment, Outlook},
+    rules::{self, Selected},
     store::Shared,
 };
 use crate::{
@@ -60,6 +62,8 @@ pub(super) struct Plan {
     pub(super) asks: Asks,
     pub(super) method: Method,
     pub(super) uri: Uri,
+    /// The URI's hash.
+    pub(super) hash: u64,
     /// The caller's fields, without what makes the request conditional.
     pub(super) headers: HeaderMap,
     pub(super) has_credentials: bool,
@@ -76,8 +80,8 @@ pub(super) struct Reading<B> {
     body: Pin<Box<B>>,
     ahead: VecDeque<Frame<Bytes>>,
     bytes: usize,
-    /// What will be stored or shared, still without its body.
-    entry: Entry,
+    outlook: Outlook,
+    selected: Selected,
     is_storable: bool,
     is_shareable: bool,
     patience: Option<Pin<Box<Sleep>>>,
@@ -155,25 +159,37 @@ impl Plan {
             return Next::Done(Ok(self.revalidate(&stale, response.headers(), delay, now)));
         }
         let (head, body) = response.into_parts();
-        let entry = Entry::new(&self.headers, &head, delay, now);
-        let allowed = rules::use_of(&head, self.has_credentials, now.unix);
+        let outlook = Outlook::new(&head.headers, delay, now);
+        let allowed = rules::use_of(&head, &outlook, self.has_credentials);
         let has_company = self.lead.as_ref().is_some_and(Lead::has_company);
+        let has_validator = rules::has_validator(&head.headers);
         let is_storable = allowed.is_storable
             && self.method == Method::GET
             && self.policy.is_storing()
-            && entry.as_ref().is_some_and(|entry| entry.is_worth_keeping(&self.policy));
-        let is_wanted = is_storable || (allowed.is_shareable && has_company);
+            && outlook.is_worth_keeping(has_validator, &self.policy);
+        let is_shareable = allowed.is_shareable;
+        let is_wanted = is_storable || (is_shareable && has_company);
         let is_short = body.size_hint().lower() <= u64::from(self.policy.body_bytes_max());
-        let Some(entry) = entry.filter(|_| is_wanted && is_short) else {
+        let selected = (is_wanted && is_short)
+            .then(|| rules::selected(&head.headers, &self.headers))
+            .flatten();
+        let Some(selected) = selected else {
             self.let_pass(head.status, has_company || (is_wanted && !is_short), now);
             let response = Response::from_parts(head, CachedBody::through(body));
             return Next::Done(Ok(self.hand_out(response, CacheOutcome::Miss)));
         };
-        let is_shareable = allowed.is_shareable && !entry.came_stale();
-        let (body, ahead) = (Box::pin(body), VecDeque::new());
-        let (bytes, patience) = (0, None);
-        let reading =
-            Reading { head, body, ahead, bytes, entry, is_storable, is_shareable, patience };
+        let (body, ahead, bytes, patience) = (Box::pin(body), VecDeque::new(), 0, None);
+        let reading = Reading {
+            head,
+            body,
+            ahead,
+            bytes,
+            outlook,
+            selected,
+            is_storable,
+            is_shareable,
+            patience,
+        };
         Next::Read(self, Box::new(reading))
     }
 
@@ -181,7 +197,7 @@ impl Plan {
     fn fail<B: Body<Data = Bytes>>(&mut self, now: Moment) -> Option<Response<CachedBody<B>>> {
         self.land(Landing::Failed);
         let stale = self.stale.take()?;
-        let is_allowed = stale.covers_failure(&self.asks, &self.policy, now);
+        let is_allowed = stale.outlook.covers_failure(&self.asks, &self.policy, now);
         let is_head = self.method == Method::HEAD;
         let outcome = CacheOutcome::StaleIfError;
         is_allowed.then(|| self.hand_out(stale.answer(now, is_head, outcome), outcome))
@@ -197,15 +213,15 @@ impl Plan {
     ) -> Response<CachedBody<B>> {
         let entry = Arc::new(stale.refreshed(news, delay, now));
         let is_keepable = rules::is_about(stale.headers(), news)
-            && !entry.terms().no_store
-            && (!self.has_credentials || entry.terms().is_for_everybody());
+            && !entry.outlook.terms.no_store
+            && (!self.has_credentials || entry.outlook.terms.is_for_everybody());
         if is_keepable {
-            self.store.put(&self.uri, Arc::clone(&entry), &self.headers, self.changes);
+            self.store.put(self.key(), Arc::clone(&entry), &self.headers, self.changes);
         } else {
             // The server contradicts itself, or takes its leave back: good for this once.
-            self.store.drop_selected(&self.uri, &self.headers);
+            self.store.drop_selected(self.key(), &self.headers);
         }
-        let is_fresh = entry.serves(&Asks::default(), &self.policy, now).is_now();
+        let is_fresh = entry.outlook.serves(&Asks::default(), &self.policy, now).is_now();
         let shared = Landing::Shared(Arc::clone(&entry));
         self.land(if is_keepable && is_fresh { shared } else { Landing::Alone });
         let mut response = entry.answer(now, false, CacheOutcome::Revalidated);
@@ -221,17 +237,19 @@ impl Plan {
         reading: Reading<B>,
         read: Read<B::Error>,
     ) -> Response<CachedBody<B>> {
-        let Reading { head, body, ahead, entry, is_storable, is_shareable, .. } = reading;
+        let Reading { head, body, ahead, is_storable, is_shareable, .. } = reading;
         let now = self.store.now();
         let rest = match read {
             Read::Whole => {
                 let bytes = joined(&ahead);
                 let is_complete = is_as_long_as_told(&head.headers, bytes.len());
-                let entry = is_complete.then(|| Arc::new(entry.with_body(bytes.clone())));
+                let (selected, outlook) = (reading.selected, reading.outlook);
+                let entry = || Entry::new(selected, &head, bytes.clone(), outlook);
+                let entry = is_complete.then(|| Arc::new(entry()));
                 match &entry {
                     Some(entry) if is_storable => {
                         let entry = Arc::clone(entry);
-                        self.store.put(&self.uri, entry, &self.headers, self.changes);
+                        self.store.put(self.key(), entry, &self.headers, self.changes);
                     }
                     _ => self.supersede(head.status),
                 }
@@ -259,15 +277,19 @@ impl Plan {
         self.supersede(status);
         // A failure may be over by the next call.
         if is_of_no_use && rules::supersedes(status) {
-            self.store.leave_alone(&self.uri, now);
+            self.store.leave_alone(self.key(), now);
         }
         self.land(Landing::Alone);
     }
 
     fn supersede(&self, status: StatusCode) {
         if self.stale.is_some() && self.method == Method::GET && rules::supersedes(status) {
-            self.store.drop_selected(&self.uri, &self.headers);
+            self.store.drop_selected(self.key(), &self.headers);
         }
+    }
+
+    const fn key(&self) -> KeyRef<'_> {
+        KeyRef { hash: self.hash, uri: &self.uri }
     }
 
     fn land(&mut self, landing: Landing) {

@@ -11,7 +11,10 @@ use std::{
 use http::Uri;
 use tokio::sync::watch;
 
-use super::entry::Entry;
+use super::{
+    entry::Entry,
+    key::{Hashed, KeyRef},
+};
 
 /// How a flight ended.
 #[derive(Clone, Debug)]
@@ -35,12 +38,16 @@ pub(super) struct Flights {
 
 #[derive(Debug, Default)]
 struct Shard {
-    flights: Mutex<HashMap<Uri, Vec<Flight>>>,
+    flights: Mutex<Table>,
 }
+
+/// By the hash of the URI.
+type Table = HashMap<u64, Vec<Flight>, Hashed>;
 
 #[derive(Debug)]
 struct Flight {
     number: u64,
+    uri: Uri,
     /// Tells answers apart that are selected by different requests for one URI.
     variant: u64,
     landing: watch::Receiver<Landing>,
@@ -56,40 +63,50 @@ pub(super) enum Join {
 #[derive(Debug)]
 pub(super) struct Lead {
     flights: Arc<Flights>,
-    uri: Uri,
-    shard: usize,
+    hash: u64,
     number: u64,
     landing: watch::Sender<Landing>,
 }
 
 impl Flights {
-    /// Joins the flight for `uri`, or starts it. `hash` is the URI's.
-    pub(super) fn join(self: &Arc<Self>, uri: &Uri, hash: u64, variant: u64) -> Join {
-        let shard = shard_of(hash);
-        let mut flights = self.lock(shard);
-        let out = flights.get(uri).and_then(|out| out.iter().find(|out| out.variant == variant));
-        if let Some(flight) = out {
+    /// Joins the flight for the answer to `key` that `variant` tells apart, or starts it.
+    pub(super) fn join(self: &Arc<Self>, key: KeyRef<'_>, variant: u64) -> Join {
+        let mut flights = self.lock(key.hash);
+        let out = flights.entry(key.hash).or_default();
+        let is_it = |flight: &&Flight| flight.variant == variant && flight.uri == *key.uri;
+        if let Some(flight) = out.iter().find(is_it) {
             return Join::Wait(flight.landing.clone());
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (sender, landing) = watch::channel(Landing::Aloft);
-        flights.entry(uri.clone()).or_default().push(Flight { number, variant, landing });
+        out.push(Flight { number, uri: key.uri.clone(), variant, landing });
         drop(flights);
-        let (flights, uri) = (Arc::clone(self), uri.clone());
-        Join::Lead(Lead { flights, uri, shard, number, landing: sender })
+        let flights = Arc::clone(self);
+        Join::Lead(Lead { flights, hash: key.hash, number, landing: sender })
     }
 
-    /// Lets nobody join the flights for `uri` that are out: what they bring is past.
-    pub(super) fn close(&self, uri: &Uri, hash: u64) {
-        self.lock(shard_of(hash)).remove(uri);
+    /// Lets nobody join the flights for `key` that are out: what they bring is past.
+    pub(super) fn close(&self, key: KeyRef<'_>) {
+        self.remove(key.hash, |flight| flight.uri == *key.uri);
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        (0..SHARDS).map(|shard| self.lock(shard).values().map(Vec::len).sum::<usize>()).sum()
+        (0..SHARDS as u64).map(|shard| self.lock(shard).values().map(Vec::len).sum::<usize>()).sum()
     }
 
-    fn lock(&self, shard: usize) -> MutexGuard<'_, HashMap<Uri, Vec<Flight>>> {
+    fn remove(&self, hash: u64, is_it: impl Fn(&Flight) -> bool) {
+        let mut flights = self.lock(hash);
+        if let Some(out) = flights.get_mut(&hash) {
+            out.retain(|flight| !is_it(flight));
+            if out.is_empty() {
+                flights.remove(&hash);
+            }
+        }
+    }
+
+    fn lock(&self, hash: u64) -> MutexGuard<'_, Table> {
+        let shard = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         // Nothing is done under the lock that could leave it half done.
         self.shards[shard].flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,13 +127,7 @@ impl Lead {
     }
 
     fn leave(&self) {
-        let mut flights = self.flights.lock(self.shard);
-        if let Some(out) = flights.get_mut(&self.uri) {
-            out.retain(|flight| flight.number != self.number);
-            if out.is_empty() {
-                flights.remove(&self.uri);
-            }
-        }
+        self.flights.remove(self.hash, |flight| flight.number == self.number);
     }
 }
 
@@ -124,10 +135,6 @@ impl Drop for Lead {
     fn drop(&mut self) {
         self.leave();
     }
-}
-
-fn shard_of(hash: u64) -> usize {
-    usize::try_from(hash % SHARDS as u64).unwrap_or(0)
 }
 
 /// Enough that cores seldom meet at one lock, which is held for a look into a small table.

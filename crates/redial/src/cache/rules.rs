@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 
-use super::directives::{Terms, span, split};
+use super::{
+    directives::{Terms, span, split},
+    outlook::Outlook,
+};
 use crate::http::parse_http_date;
 
 /// What may be done with an answer.
@@ -25,14 +28,12 @@ pub(super) struct Use {
 pub(super) type Selected = Box<[(HeaderName, Box<[HeaderValue]>)]>;
 
 /// Returns what may be done with an answer to a GET, given whether its request had credentials.
-pub(super) fn use_of(head: &Parts, has_credentials: bool, now: i64) -> Use {
-    let headers = &head.headers;
-    let terms = Terms::of(headers);
-    let lifetime = lifetime(&terms, headers, now);
+pub(super) fn use_of(head: &Parts, outlook: &Outlook, has_credentials: bool) -> Use {
+    let (headers, terms) = (&head.headers, &outlook.terms);
     let is_known = match head.status.as_u16() {
         200 | 203 | 204 | 300 | 301 | 308 => true,
         // Failures of the caller's, and moves for a while: kept only where the server says for how long.
-        302 | 303 | 307 | 404 | 410 => lifetime.is_some_and(|lifetime| !lifetime.is_zero()),
+        302 | 303 | 307 | 404 | 410 => outlook.lifetime.is_some_and(|span| !span.is_zero()),
         // Failures are never answers to keep, whatever they say of themselves (R86).
         _ => false,
     };
@@ -43,9 +44,13 @@ pub(super) fn use_of(head: &Parts, has_credentials: bool, now: i64) -> Use {
         && !headers.contains_key(header::SET_COOKIE)
         && !headers.contains_key(header::CONTENT_RANGE)
         && !is_endless(headers);
-    // What is stale when it arrives was made for one.
-    let is_shareable = is_storable && lifetime.is_none_or(|lifetime| !lifetime.is_zero());
-    Use { is_storable, is_shareable }
+    // What is stale when it comes was made for one.
+    Use { is_storable, is_shareable: is_storable && !outlook.came_stale() }
+}
+
+/// Returns whether an answer can be validated later.
+pub(super) fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
 }
 
 /// Returns how long an answer is fresh, where it says so. Nothing is guessed from `Last-Modified`: an

@@ -10,9 +10,11 @@ use redial_core::{CacheOutcome, CachePolicy, Event};
 use super::{
     CacheLayer, CachedBody,
     directives::Asks,
-    entry::{Entry, Serves},
+    entry::Entry,
     fetch::{self, Errand, Plan},
     flights::{Join, Lead},
+    key::KeyRef,
+    outlook::Serves,
     rules,
     store::{Found, Place},
     wait::Queued,
@@ -70,17 +72,20 @@ impl CacheLayer {
     {
         let (store, now) = (&self.store.shared, self.store.shared.now());
         let is_head = request.method() == Method::HEAD;
-        let found = store.find(request.uri(), request.headers());
+        let key = store.key(request.uri());
+        let hash = key.hash;
+        let found = store.find(key, request.headers());
         let usable = found.entry.as_ref().filter(|_| policy.is_storing());
         if let Some(entry) = usable
-            && let Serves::Now(outcome) = entry.serves(&asks, policy, now)
+            && let Serves::Now(outcome) = entry.outlook.serves(&asks, policy, now)
         {
             let response = entry.answer(now, is_head, outcome);
             self.tell(&request, outcome);
             if outcome == CacheOutcome::StaleWhileRevalidate
                 && !is_head
                 && !asks.only_if_cached
-                && let Some((plan, place)) = self.plan_renewal(policy, asks, &mut request, &found)
+                && let Some((plan, place)) =
+                    self.plan_renewal(policy, asks, &mut request, hash, &found)
             {
                 return Step::Renew(response, request, plan, place);
             }
@@ -94,25 +99,26 @@ impl CacheLayer {
             return Step::Fetch(request, Errand::Pass);
         }
         let has_credentials = rules::has_credentials(request.headers());
-        let is_anybodys =
-            !has_credentials || found.entry.as_ref().is_some_and(|e| e.terms().is_for_everybody());
+        let is_anybodys = !has_credentials
+            || found.entry.as_ref().is_some_and(|e| e.outlook.terms.is_for_everybody());
         let may_share = policy.is_coalescing() && !is_head && !asks.demands() && is_anybodys;
         if found.entry.is_none() && (found.is_alone(now) || !(may_share || policy.is_storing())) {
             return Step::Fetch(request, Errand::Pass);
         }
         let mut lead = None;
         if may_share && may_wait && !found.is_alone(now) {
-            match store.join(request.uri(), request.headers(), &found) {
+            match store.join(key, request.headers(), &found) {
                 Join::Wait(landing) => {
                     let queued = Queued { landing, stale: found.entry, asks, policy: *policy };
                     return Step::Wait(request, queued);
                 }
                 Join::Lead(leading) => {
                     // Another may have landed between the look into the store and here.
-                    let again = store.find(request.uri(), request.headers());
+                    let again = store.find(key, request.headers());
                     if policy.is_storing()
                         && let Some(entry) = again.entry
-                        && entry.serves(&asks, policy, now) == Serves::Now(CacheOutcome::Hit)
+                        && entry.outlook.serves(&asks, policy, now)
+                            == Serves::Now(CacheOutcome::Hit)
                     {
                         self.tell(&request, CacheOutcome::Hit);
                         return Step::Answer(entry.answer(now, is_head, CacheOutcome::Hit));
@@ -122,7 +128,7 @@ impl CacheLayer {
             }
         }
         let stale = found.entry.filter(|_| policy.is_storing());
-        let plan = self.plan(policy, asks, &mut request, stale, lead);
+        let plan = self.plan(policy, asks, &mut request, hash, stale, lead);
         Step::Fetch(request, Errand::Keep(plan))
     }
 
@@ -132,6 +138,7 @@ impl CacheLayer {
         policy: &CachePolicy,
         asks: Asks,
         request: &mut Request<R>,
+        hash: u64,
         stale: Option<Arc<Entry>>,
         lead: Option<Lead>,
     ) -> Box<Plan> {
@@ -147,12 +154,13 @@ impl CacheLayer {
             asks,
             method: request.method().clone(),
             uri: request.uri().clone(),
+            hash,
             has_credentials: rules::has_credentials(&headers),
             headers,
             stale,
             is_conditional,
             lead,
-            changes: store.changes(request.uri()),
+            changes: store.changes(hash),
             began: store.now().at,
         })
     }
@@ -163,14 +171,16 @@ impl CacheLayer {
         policy: &CachePolicy,
         asks: Asks,
         request: &mut Request<R>,
+        hash: u64,
         found: &Found,
     ) -> Option<(Box<Plan>, Place)> {
         let store = &self.store.shared;
         tokio::runtime::Handle::try_current().ok()?;
         let place = store.place()?;
-        let join = store.join(request.uri(), request.headers(), found);
+        let key = KeyRef { hash, uri: request.uri() };
+        let join = store.join(key, request.headers(), found);
         let Join::Lead(lead) = join else { return None };
-        let mut plan = self.plan(policy, asks, request, found.entry.clone(), Some(lead));
+        let mut plan = self.plan(policy, asks, request, hash, found.entry.clone(), Some(lead));
         // Nobody waits for this answer: what comes of it is told by whoever asks next.
         plan.observer = Observer::default();
         Some((plan, place))

@@ -15,8 +15,10 @@ use http::{HeaderMap, Uri, header};
 use moka::{ops::compute::Op, sync::Cache};
 
 use super::{
-    entry::{Entry, Moment, key_weight},
+    entry::{Entry, key_weight},
     flights::{Flights, Join},
+    key::{Hashed, Key, KeyRef},
+    outlook::Moment,
 };
 use crate::clock;
 
@@ -47,7 +49,7 @@ pub(super) struct Shared {
 
 struct Shelf {
     bytes_max: u64,
-    slots: Cache<Uri, Arc<Slot>>,
+    slots: Cache<Key, Arc<Slot>, Hashed>,
 }
 
 /// What is known of one URI.
@@ -162,41 +164,51 @@ impl Shared {
         }
         let shelf = Shelf::new(bytes_max);
         if let Some(before) = before {
-            for (uri, slot) in &before.slots {
-                shelf.slots.insert(Uri::clone(&uri), slot);
+            for (key, slot) in &before.slots {
+                shelf.slots.insert(Key::clone(&key), slot);
             }
         }
         self.shelf.store(Some(Arc::new(shelf)));
     }
 
-    pub(super) fn find(&self, uri: &Uri, request: &HeaderMap) -> Found {
+    pub(super) fn key<'a>(&self, uri: &'a Uri) -> KeyRef<'a> {
+        KeyRef::new(uri, &self.hasher)
+    }
+
+    pub(super) fn find(&self, key: KeyRef<'_>, request: &HeaderMap) -> Found {
         let shelf = self.shelf.load();
-        let slot = shelf.as_ref().and_then(|shelf| shelf.slots.get(uri));
+        let slot = shelf.as_ref().and_then(|shelf| shelf.slots.get(&key));
         let entries = slot.as_ref().map_or(&[][..], |slot| slot.entries.as_slice());
         let entry = entries.iter().rev().find(|entry| entry.is_selected_by(request));
         Found { entry: entry.map(Arc::clone), slot }
     }
 
     /// Joins the flight for the answer that `request` is taken to select, by what selected the last one.
-    pub(super) fn join(&self, uri: &Uri, request: &HeaderMap, found: &Found) -> Join {
+    pub(super) fn join(&self, key: KeyRef<'_>, request: &HeaderMap, found: &Found) -> Join {
         let last = found.slot.as_ref().and_then(|slot| slot.entries.last());
         let names = last.map_or_else(
             || vec![header::HOST],
             |last| last.selected().iter().map(|(name, _)| name.clone()).collect(),
         );
         let variant = self.hasher.hash_one(Values(request, &names));
-        self.flights.join(uri, self.hasher.hash_one(uri), variant)
+        self.flights.join(key, variant)
     }
 
-    /// Returns a number that differs once `uri` may have been invalidated.
-    pub(super) fn changes(&self, uri: &Uri) -> u64 {
-        self.bin(uri).load(Ordering::SeqCst)
+    /// Returns a number that differs once a URI with `hash` may have been invalidated.
+    pub(super) fn changes(&self, hash: u64) -> u64 {
+        self.bin(hash).load(Ordering::SeqCst)
     }
 
-    /// Stores `entry` in the place of one that the same request selected, unless `uri` was invalidated
+    /// Stores `entry` in the place of one that the same request selected, unless `key` was invalidated
     /// since there were `changes`.
-    pub(super) fn put(&self, uri: &Uri, entry: Arc<Entry>, request: &HeaderMap, changes: u64) {
-        self.change(uri, |entries| {
+    pub(super) fn put(
+        &self,
+        key: KeyRef<'_>,
+        entry: Arc<Entry>,
+        request: &HeaderMap,
+        changes: u64,
+    ) {
+        self.change(key, |entries| {
             entries.retain(|entry| !entry.is_selected_by(request));
             if VARIANTS_MAX <= entries.len() {
                 entries.remove(0);
@@ -204,20 +216,20 @@ impl Shared {
             entries.push(entry);
         });
         // Invalidating counts first and removes then, so one of both sees the other.
-        if self.changes(uri) != changes {
-            self.remove(uri);
+        if self.changes(key.hash) != changes {
+            self.remove(key);
         }
     }
 
-    /// Drops what a request for `uri` selected: the resource is not what it was.
-    pub(super) fn drop_selected(&self, uri: &Uri, request: &HeaderMap) {
-        self.change(uri, |entries| entries.retain(|entry| !entry.is_selected_by(request)));
+    /// Drops what a request for `key` selected: the resource is not what it was.
+    pub(super) fn drop_selected(&self, key: KeyRef<'_>, request: &HeaderMap) {
+        self.change(key, |entries| entries.retain(|entry| !entry.is_selected_by(request)));
     }
 
-    /// Notes that waiting for an answer of `uri` was of no use.
-    pub(super) fn leave_alone(&self, uri: &Uri, now: Moment) {
+    /// Notes that waiting for an answer to `key` was of no use.
+    pub(super) fn leave_alone(&self, key: KeyRef<'_>, now: Moment) {
         let Some(shelf) = self.shelf.load_full() else { return };
-        shelf.slots.entry_by_ref(uri).and_upsert_with(|slot| {
+        shelf.slots.entry(key.to_key()).and_upsert_with(|slot| {
             let entries = slot.map(|slot| slot.into_value().entries.clone()).unwrap_or_default();
             Arc::new(Slot { entries, alone_until: now.at.checked_add(ALONE_FOR) })
         });
@@ -225,9 +237,10 @@ impl Shared {
     }
 
     pub(super) fn invalidate(&self, uri: &Uri) {
-        self.bin(uri).fetch_add(1, Ordering::SeqCst);
-        self.flights.close(uri, self.hasher.hash_one(uri));
-        self.remove(uri);
+        let key = self.key(uri);
+        self.bin(key.hash).fetch_add(1, Ordering::SeqCst);
+        self.flights.close(key);
+        self.remove(key);
     }
 
     /// Takes a place in the background, where there is one.
@@ -237,9 +250,9 @@ impl Shared {
         taken.ok().map(|_| Place { shared: Arc::clone(self) })
     }
 
-    fn change(&self, uri: &Uri, work: impl FnOnce(&mut Vec<Arc<Entry>>)) {
+    fn change(&self, key: KeyRef<'_>, work: impl FnOnce(&mut Vec<Arc<Entry>>)) {
         let Some(shelf) = self.shelf.load_full() else { return };
-        shelf.slots.entry_by_ref(uri).and_compute_with(|slot| {
+        shelf.slots.entry(key.to_key()).and_compute_with(|slot| {
             let slot = slot.map(moka::Entry::into_value);
             let mut entries = slot.map(|slot| slot.entries.clone()).unwrap_or_default();
             work(&mut entries);
@@ -252,22 +265,21 @@ impl Shared {
         shelf.slots.run_pending_tasks();
     }
 
-    fn remove(&self, uri: &Uri) {
+    fn remove(&self, key: KeyRef<'_>) {
         if let Some(shelf) = &*self.shelf.load() {
-            shelf.slots.invalidate(uri);
+            shelf.slots.invalidate(&key);
         }
     }
 
-    fn settled(&self, count: impl FnOnce(&Cache<Uri, Arc<Slot>>) -> u64) -> usize {
+    fn settled(&self, count: impl FnOnce(&Cache<Key, Arc<Slot>, Hashed>) -> u64) -> usize {
         let shelf = self.shelf.load();
         let Some(shelf) = shelf.as_ref() else { return 0 };
         shelf.slots.run_pending_tasks();
         usize::try_from(count(&shelf.slots)).unwrap_or(usize::MAX)
     }
 
-    fn bin(&self, uri: &Uri) -> &AtomicU64 {
-        let bin = self.hasher.hash_one(uri) % BINS as u64;
-        &self.changes[usize::try_from(bin).unwrap_or(0)]
+    fn bin(&self, hash: u64) -> &AtomicU64 {
+        &self.changes[usize::try_from(hash % BINS as u64).unwrap_or(0)]
     }
 }
 
@@ -281,11 +293,12 @@ impl Found {
 
 impl Shelf {
     fn new(bytes_max: u64) -> Self {
-        let weight = |uri: &Uri, slot: &Arc<Slot>| {
+        let weight = |key: &Key, slot: &Arc<Slot>| {
             let entries = slot.entries.iter().map(|entry| entry.weight()).sum::<usize>();
-            u32::try_from(key_weight(uri) + entries).unwrap_or(u32::MAX)
+            u32::try_from(key_weight(key.uri()) + entries).unwrap_or(u32::MAX)
         };
-        let slots = Cache::builder().max_capacity(bytes_max).weigher(weight).build();
+        let slots =
+            Cache::builder().max_capacity(bytes_max).weigher(weight).build_with_hasher(Hashed);
         Self { bytes_max, slots }
     }
 }

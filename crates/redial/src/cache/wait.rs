@@ -87,7 +87,7 @@ impl CacheLayer {
             }
             Landing::Failed => {
                 let stale = queued.stale.clone().filter(|_| queued.policy.is_storing())?;
-                let is_allowed = stale.covers_failure(&queued.asks, &queued.policy, now);
+                let is_allowed = stale.outlook.covers_failure(&queued.asks, &queued.policy, now);
                 (is_allowed.then_some(stale)?, CacheOutcome::StaleIfError)
             }
             _ => return None,

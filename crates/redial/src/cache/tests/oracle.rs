@@ -9,8 +9,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        directives::Terms,
-        entry::{Entry, Moment},
+        outlook::{Moment, Outlook},
         rules,
     },
     *,
@@ -44,27 +43,27 @@ proptest! {
         let credentials: &[(&str, &str)] = if has_credentials { &[("authorization", "x")] } else { &[] };
         let request = get(credentials);
         let (head, _) = answer(status, &fields, "").unwrap().into_parts();
-        let terms = Terms::of(&head.headers);
+        let begun = crate::clock::now();
+        let moment = |seconds: u64| Moment {
+            at: begun + Duration::from_secs(seconds),
+            unix: EPOCH + i64::try_from(seconds).unwrap(),
+        };
+        let outlook = Outlook::new(&head.headers, Duration::ZERO, moment(0));
+        let terms = &outlook.terms;
 
         let at = std::time::SystemTime::UNIX_EPOCH + SECOND * u32::try_from(EPOCH).unwrap();
         let options = CacheOptions { cache_heuristic: 0.0, ..CacheOptions::default() };
         let judge = Judge::new_options(&request, &head, at, options);
         // Ours asks for more than RFC 9111 §3.5 where credentials are concerned.
         let is_stricter = has_credentials && terms.must_revalidate && !terms.is_for_everybody();
-        let allowed = rules::use_of(&head, has_credentials, EPOCH);
+        let allowed = rules::use_of(&head, &outlook, has_credentials);
         prop_assert_eq!(allowed.is_storable, judge.is_storable() && !is_stricter);
 
         if allowed.is_storable {
-            let begun = crate::clock::now();
-            let moment = |seconds: u64| Moment {
-                at: begun + Duration::from_secs(seconds),
-                unix: EPOCH + i64::try_from(seconds).unwrap(),
-            };
-            let entry = Entry::new(request.headers(), &head, Duration::ZERO, moment(0)).unwrap();
             let later = at + Duration::from_secs(resident);
-            prop_assert_eq!(entry.age(moment(resident)), judge.age(later));
+            prop_assert_eq!(outlook.age(moment(resident)), judge.age(later));
             let asks = super::super::directives::Asks::default();
-            let is_fresh = entry.serves(&asks, &CachePolicy::default(), moment(resident)).is_now();
+            let is_fresh = outlook.serves(&asks, &CachePolicy::default(), moment(resident)).is_now();
             prop_assert_eq!(is_fresh, !judge.is_stale(later));
         }
     }
