@@ -87,8 +87,10 @@ impl Entry {
         *response.status_mut() = self.status;
         *response.version_mut() = self.version;
         *response.headers_mut() = self.headers.clone();
-        let age = HeaderValue::from(self.outlook.age(now).as_secs());
-        response.headers_mut().insert(header::AGE, age);
+        // Its place is there already; inserting would make room for one more first.
+        if let Some(age) = response.headers_mut().get_mut(header::AGE) {
+            *age = HeaderValue::from(self.outlook.age(now).as_secs());
+        }
         response.extensions_mut().insert(outcome);
         response
     }
