@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::{
     breaker::{BreakerState, TripReason},
+    cache::CacheOutcome,
     evidence::Proof,
     fault::Fault,
     pushback::Pushback,
@@ -95,11 +96,13 @@ pub enum Event {
     FellBack {
         /// The status of the failed answer, where there was one.
         status: Option<u16>,
+        /// What kept an answer from coming, where there was none.
+        fault: Option<Fault>,
     },
     /// A cache had a say in the answer.
     Cached {
-        /// Which one: `hit`, `miss`, `revalidated`, `stale_if_error`, `coalesced`, …
-        outcome: &'static str,
+        /// Which one.
+        outcome: CacheOutcome,
     },
     /// Chaos did something to an attempt on purpose.
     Injected {
@@ -161,8 +164,9 @@ impl Event {
             | Self::HedgeSettled { .. }
             | Self::WouldRefuse { .. }
             | Self::LimitChanged { .. }
-            | Self::Cached { .. }
             | Self::Injected { .. } => Severity::Debug,
+            Self::Cached { outcome } if outcome.hides_failure() => Severity::Warning,
+            Self::Cached { .. } => Severity::Debug,
             Self::BreakerChanged { to: BreakerState::Open, .. } => Severity::Error,
             Self::Retrying { .. }
             | Self::BreakerChanged { .. }
@@ -228,6 +232,9 @@ mod tests {
             (ended, Severity::Debug, "attempt_ended"),
             (Event::AttemptStarted { attempt: 1 }, Severity::Debug, "attempt_started"),
             (Event::Succeeded { attempts: 1 }, Severity::Debug, "succeeded"),
+            (Event::Cached { outcome: CacheOutcome::Hit }, Severity::Debug, "cached"),
+            (Event::Cached { outcome: CacheOutcome::StaleIfError }, Severity::Warning, "cached"),
+            (Event::FellBack { status: Some(503), fault: None }, Severity::Warning, "fell_back"),
         ];
         for (event, severity, name) in table {
             assert_eq!((event.severity(), event.name()), (severity, name));

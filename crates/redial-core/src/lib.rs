@@ -75,7 +75,7 @@ pub use budget::{
     WindowBudget,
 };
 pub use bulkhead::{BulkheadPolicy, BulkheadScope, InvalidBulkhead};
-pub use cache::CachePolicy;
+pub use cache::{CacheOutcome, CachePolicy, InvalidCache};
 pub use chaos::{
     ChaosHead, ChaosPlan, ChaosPolicy, ChaosRule, ChaosState, Cut, Injected, InvalidChaos, Latency,
     Pace, Pattern,
@@ -85,7 +85,7 @@ pub use deadline::Deadline;
 pub use entropy::Entropy;
 pub use event::{Event, HedgeCause, Severity};
 pub use evidence::{Evidence, Proof};
-pub use fallback::FallbackPolicy;
+pub use fallback::{FallbackErrors, FallbackPolicy, InvalidFallback};
 pub use fault::{Fault, FaultSet};
 pub use gate::{Entry, Gate};
 pub use health::{Assessment, Health};

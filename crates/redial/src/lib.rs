@@ -42,12 +42,17 @@ pub use breaker::{BreakerLayer, Breakers, CircuitBreaker, CircuitBreakerFuture};
 pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
 pub use bulkhead::{Bulkhead, BulkheadFuture, BulkheadLayer, Bulkheads, Permit, WithBulkhead};
+pub use cache::{Cache, CacheFuture, CacheLayer, CacheStore, CachedBody, SentAt};
 pub use chaos::{Chaos, ChaosBody, ChaosFuture, ChaosLayer, ChaosSwitch};
 pub use classify::{Asked, Classify, HttpClassifier};
 pub use deadline::{
     DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline, with_deadline,
 };
 pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
+pub use fallback::{
+    Fallback, FallbackBody, FallbackFuture, FallbackLayer, FellBack, FixedFallback,
+    FunctionFallback, Instead, ServiceFallback,
+};
 pub use headers::{SetHeaders, SetHeadersLayer};
 pub use hedge::{Hedge, HedgeFuture, HedgeLayer};
 pub use held::HeldBody;
