@@ -139,6 +139,18 @@ pub enum HedgeCause {
     Pushback,
 }
 
+impl HedgeCause {
+    /// Returns the name used in reports and events: `delay`, …
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delay => "delay",
+            Self::Failure => "failure",
+            Self::Pushback => "pushback",
+        }
+    }
+}
+
 /// How much an event matters to whoever keeps the system running.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Severity {

@@ -288,7 +288,7 @@ async fn an_outage_meets_no_more_retries_than_the_budget_holds() {
     };
     let policy = Policy { budget: BudgetPolicy::Tokens(tokens), ..policy() };
     let retry = RetryLayer::new(policy.clone()).budgets(Budgets::new());
-    let client = redial::stack(policy).retry(retry).layer(transport());
+    let client = redial::stack(policy).retries(retry).layer(transport());
     let calls = (0..32)
         .map(|_| tokio::spawn(client.clone().oneshot(request(Method::GET, &upstream.url("/")))));
     for call in calls.collect::<Vec<_>>() {

@@ -83,9 +83,9 @@ impl<S> RedialMiddleware<S> {
     /// use redial::{LogEvents, Omit, RetryLayer, core::Policy};
     /// use redial_reqwest::RedialMiddleware;
     ///
-    /// let quiet = RedialMiddleware::layered(&redial::stack(Policy::default()).log(Omit)); let bare
-    /// = RedialMiddleware::layered(&RetryLayer::new(Policy::default()).observe(LogEvents));
-    /// # let _ = (quiet, bare);
+    /// let lean = RedialMiddleware::layered(&redial::stack(Policy::default()).calls(Omit));
+    /// let bare = RedialMiddleware::layered(&RetryLayer::new(Policy::default()).observe(LogEvents));
+    /// # let _ = (lean, bare);
     /// ```
     pub fn layered<L>(layer: &L) -> Self
     where

@@ -62,7 +62,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
         _ => {}
     });
     let channel = Channel::from_shared(format!("http://{address}"))?.connect_lazy();
-    let stack = redial_tonic::stack(cell).layers(|layers| layers.retry(printing));
+    let stack = redial_tonic::stack(cell).layers(|layers| layers.retries(printing));
     let mut client = Grpc::new(stack.layer(channel));
 
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;

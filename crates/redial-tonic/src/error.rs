@@ -75,6 +75,13 @@ impl From<Rejection> for GrpcError {
     }
 }
 
+impl From<Status> for GrpcError {
+    /// Reads what tonic reports while an answer's body is read.
+    fn from(status: Status) -> Self {
+        Self::from_body(status.into())
+    }
+}
+
 impl Diagnose for GrpcError {
     fn diagnose(&self) -> Diagnosis {
         self.told

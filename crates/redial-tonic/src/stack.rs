@@ -1,11 +1,14 @@
 //! The layers of a gRPC call, in their order.
 
-use redial::{AttemptTimeoutLayer, DeadlineLayer, Omit, RetryLayer, Stack};
+use redial::{
+    AdaptiveLimitLayer, AttemptLayers, BreakerLayer, Budgets, CallLayers, HedgeLayer, LogEvents,
+    LogLayer, RetryLayers, Stack, ThrottleLayer,
+};
 use tower_layer::Layer;
 
 use crate::{
     call::GrpcCall,
-    classify::GrpcClassifier,
+    classify::{GrpcAssess, GrpcClassifier},
     early::{EarlyStatus, EarlyStatusLayer},
     fields::AttemptFields,
     policy::GrpcPolicyCell,
@@ -15,8 +18,10 @@ use crate::{
 /// The layers of a gRPC call: those of [`redial::Stack`], between what gRPC needs outside and inside
 /// of them.
 ///
-/// From the outside in: [`GrpcCall`]; deadline, retry, attempt timeout; [`AttemptFields`],
-/// [`EarlyStatus`], [`GrpcTransport`].
+/// From the outside in: [`GrpcCall`]; the layers of a [`redial::Stack`], which read gRPC's statuses;
+/// [`AttemptFields`], [`EarlyStatus`], [`GrpcTransport`]. Calls are logged by their events only, because an
+/// answer's HTTP status says nothing about the call. A cache passes gRPC's requests through, all of
+/// which are POSTs, and a [fallback](redial::FallbackLayer) of HTTP is no answer here.
 #[derive(Clone, Debug)]
 pub struct GrpcStack<L = StandardLayers> {
     cell: GrpcPolicyCell,
@@ -25,7 +30,7 @@ pub struct GrpcStack<L = StandardLayers> {
 
 /// The layers in the middle of the stack that [`stack`] returns.
 pub type StandardLayers =
-    Stack<Omit, DeadlineLayer, RetryLayer<GrpcClassifier>, AttemptTimeoutLayer, Omit>;
+    Stack<CallLayers, RetryLayers<GrpcClassifier>, AttemptLayers<GrpcAssess, GrpcAssess>>;
 
 /// Returns the standard stack under `policy`: a fixed one, or a [`GrpcPolicyCell`] whose policy can
 /// be switched while calls are running.
@@ -48,8 +53,30 @@ pub type StandardLayers =
 /// ```
 pub fn stack(policy: impl Into<GrpcPolicyCell>) -> GrpcStack {
     let cell: GrpcPolicyCell = policy.into();
-    let retry = cell.retry_layer().observe(redial::LogEvents);
-    let layers = redial::stack(cell.policy_cell()).log(Omit).retry(retry).headers(Omit);
+    let (http, budgets) = (cell.policy_cell(), Budgets::new());
+    let layers = redial::stack(http.clone())
+        .map_calls(|mut calls| {
+            calls.log = LogLayer::silent();
+            calls
+        })
+        .retries(RetryLayers {
+            retry: cell.retry_layer().budgets(budgets.clone()).observe(LogEvents),
+            hedge: HedgeLayer::new(http.clone())
+                .classifier(GrpcClassifier::new(cell.clone()))
+                .budgets(budgets)
+                .observe(LogEvents),
+        })
+        .map_attempts(|layers| AttemptLayers {
+            throttle: ThrottleLayer::new(http.clone()).assess(GrpcAssess).observe(LogEvents),
+            adaptive_limit: AdaptiveLimitLayer::new(http.clone())
+                .assess(GrpcAssess)
+                .observe(LogEvents),
+            breaker: BreakerLayer::new(http).assess(GrpcAssess).observe(LogEvents),
+            attempt_timeout: layers.attempt_timeout,
+            headers: layers.headers,
+            stall: layers.stall,
+            chaos: layers.chaos,
+        });
     GrpcStack { cell, layers }
 }
 
@@ -66,7 +93,9 @@ impl<L> GrpcStack<L> {
     /// let retry = cell.retry_layer().observe(|call: &redial::Call<'_>, event: &Event| {
     ///     println!("{} {event:?}", call.uri.path());
     /// });
-    /// let stack = redial_tonic::stack(cell).layers(|layers| layers.retry(retry));
+    /// let stack = redial_tonic::stack(cell).layers(|layers| {
+    ///     layers.map_retries(|retries| redial::RetryLayers { retry, ..retries })
+    /// });
     /// # let _ = stack;
     /// ```
     pub fn layers<M>(self, change: impl FnOnce(L) -> M) -> GrpcStack<M> {

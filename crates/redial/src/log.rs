@@ -19,7 +19,7 @@ use crate::clock;
 /// Wraps services in [`Log`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogLayer {
-    _private: (),
+    is_silent: bool,
 }
 
 /// A service that logs each call when it ends: at the level `INFO`, `WARN` for a status from 400 on,
@@ -30,6 +30,7 @@ pub struct LogLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct Log<S> {
     inner: S,
+    is_silent: bool,
 }
 
 pin_project! {
@@ -53,7 +54,13 @@ impl LogLayer {
     /// Creates the layer.
     #[must_use]
     pub const fn new() -> Self {
-        Self { _private: () }
+        Self { is_silent: false }
+    }
+
+    /// Creates a layer that logs nothing, for the place of one that does.
+    #[must_use]
+    pub const fn silent() -> Self {
+        Self { is_silent: true }
     }
 }
 
@@ -61,7 +68,7 @@ impl<S> Layer<S> for LogLayer {
     type Service = Log<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Log { inner }
+        Log { inner, is_silent: self.is_silent }
     }
 }
 
@@ -78,7 +85,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let entry = tracing::enabled!(Level::ERROR).then(|| Entry {
+        let is_heard = !self.is_silent && tracing::enabled!(Level::ERROR);
+        let entry = is_heard.then(|| Entry {
             method: request.method().clone(),
             uri: request.uri().clone(),
             started: clock::now(),

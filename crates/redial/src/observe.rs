@@ -1,9 +1,13 @@
 //! Who is told what happened.
 
+mod log;
+
 use std::{fmt, sync::Arc};
 
 use http::{Method, Uri};
 use redial_core::{Event, Severity};
+
+pub use self::log::LogEvents;
 
 /// Is told of every step of every call.
 ///
@@ -35,13 +39,6 @@ pub struct Call<'a> {
 pub struct Observer {
     observe: Option<Arc<dyn Observe>>,
 }
-
-/// Writes events to the log: retries as warnings, giving up and permanent failures as errors, ready
-/// to alert on, and all else as details.
-///
-/// The fields carry names of the Elastic Common Schema where it has one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogEvents;
 
 impl<F: Fn(&Call<'_>, &Event) + Send + Sync> Observe for F {
     fn observe(&self, call: &Call<'_>, event: &Event) {
@@ -76,78 +73,5 @@ impl Observer {
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observer").field("is_some", &self.is_some()).finish()
-    }
-}
-
-impl Observe for LogEvents {
-    fn observe(&self, call: &Call<'_>, event: &Event) {
-        match event.severity() {
-            Severity::Debug => log_detail(call, event),
-            Severity::Warning | Severity::Error => log_trouble(call, event),
-        }
-    }
-
-    fn wants(&self, severity: Severity) -> bool {
-        match severity {
-            Severity::Debug => tracing::enabled!(tracing::Level::DEBUG),
-            Severity::Warning => tracing::enabled!(tracing::Level::WARN),
-            Severity::Error => tracing::enabled!(tracing::Level::ERROR),
-        }
-    }
-}
-
-fn log_detail(call: &Call<'_>, event: &Event) {
-    let action = event.name();
-    let Call { method, uri } = call;
-    let domain = uri.host().unwrap_or_default();
-    match event {
-        Event::AttemptEnded { attempt, took, status, fault, verdict, proof, .. } => {
-            tracing::debug!(
-                event.action = action,
-                http.request.method = %method,
-                url.domain = domain,
-                url.path = uri.path(),
-                attempt,
-                event.duration = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
-                http.response.status_code = status,
-                error.r#type = fault.map(redial_core::Fault::name),
-                verdict = verdict.name(),
-                evidence = proof.map(|proof| proof.evidence().name()),
-                "attempt ended"
-            )
-        }
-        Event::AttemptStarted { attempt } => {
-            tracing::trace!(event.action = action, url.domain = domain, attempt, "attempt started");
-        }
-        _ => tracing::debug!(event.action = action, url.domain = domain, "{}", action),
-    }
-}
-
-fn log_trouble(call: &Call<'_>, event: &Event) {
-    let action = event.name();
-    let Call { method, uri } = call;
-    let (domain, path) = (uri.host().unwrap_or_default(), uri.path());
-    match event {
-        Event::Retrying { attempt, after, why } => tracing::warn!(
-            event.action = action,
-            http.request.method = %method,
-            url.domain = domain,
-            url.path = path,
-            attempt,
-            delay_ms = after.as_secs_f64() * 1e3,
-            event.reason = why.name(),
-            "attempt failed and will be repeated"
-        ),
-        Event::GaveUp { attempts, stop } => tracing::error!(
-            event.action = action,
-            event.outcome = "failure",
-            http.request.method = %method,
-            url.domain = domain,
-            url.path = path,
-            attempts,
-            event.reason = stop.name(),
-            "call failed for good: {stop}"
-        ),
-        _ => {}
     }
 }

@@ -13,7 +13,6 @@ mod tests;
 use std::{
     fmt,
     future::Future,
-    marker::PhantomData,
     mem,
     pin::Pin,
     sync::Arc,
@@ -28,7 +27,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::body::ResumedBody;
-use self::{again::Again, known::Known};
+use self::{
+    again::{Again, Through},
+    known::Known,
+};
 use crate::{
     observe::{Observe, Observer},
     policies::Ruling,
@@ -78,14 +80,10 @@ pin_project! {
 
 pin_project! {
     /// A call in flight, and what it takes to go on with its answer.
-    pub struct ResumeFuture<S, Q>
-    where
-        S: Service<Request<OnceBody<Q>>>,
-    {
+    pub struct ResumeFuture<F, B, E> {
         #[pin]
-        call: S::Future,
-        again: Option<Again<S>>,
-        request: PhantomData<fn(Q)>,
+        call: F,
+        again: Option<Again<B, E>>,
     }
 }
 
@@ -130,12 +128,14 @@ impl<S> Layer<S> for ResumeLayer {
 
 impl<S, Q, B> Service<Request<Q>> for Resume<S>
 where
-    S: Service<Request<OnceBody<Q>>, Response = Response<B>> + Clone,
-    Q: Body,
+    S: Service<Request<OnceBody<Q>>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    Q: Body + 'static,
 {
-    type Response = Response<ResumedBody<S, Q, B>>;
+    type Response = Response<ResumedBody<B, S::Error>>;
     type Error = S::Error;
-    type Future = ResumeFuture<S, Q>;
+    type Future = ResumeFuture<S::Future, B, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -146,7 +146,7 @@ where
         let policy = policy.filter(|policy| 0 < policy.resumes() && may_go_on(&request));
         let Some(policy) = policy else {
             let call = self.inner.call(request.map(OnceBody::first));
-            return ResumeFuture { call, again: None, request: PhantomData };
+            return ResumeFuture { call, again: None };
         };
         // The clone stays behind; the instance that was made ready goes with the answer.
         let clone = self.inner.clone();
@@ -154,8 +154,8 @@ where
         let (head, body) = request.into_parts();
         let copy = head.clone();
         let call = service.call(Request::from_parts(head, OnceBody::first(body)));
-        let again = Again::new(service, copy, policy, Arc::clone(&self.shared));
-        ResumeFuture { call, again: Some(again), request: PhantomData }
+        let again = Again::new(Through::new(service), copy, policy, Arc::clone(&self.shared));
+        ResumeFuture { call, again: Some(again) }
     }
 }
 
@@ -165,11 +165,11 @@ fn may_go_on<Q: Body>(request: &Request<Q>) -> bool {
         && request.body().is_end_stream()
 }
 
-impl<S, Q, B> Future for ResumeFuture<S, Q>
+impl<F, B, E> Future for ResumeFuture<F, B, E>
 where
-    S: Service<Request<OnceBody<Q>>, Response = Response<B>>,
+    F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<ResumedBody<S, Q, B>>, S::Error>;
+    type Output = Result<Response<ResumedBody<B, E>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -213,10 +213,7 @@ impl<B: Body> Body for OnceBody<B> {
     }
 }
 
-impl<S, Q> fmt::Debug for ResumeFuture<S, Q>
-where
-    S: Service<Request<OnceBody<Q>>>,
-{
+impl<F, B, E> fmt::Debug for ResumeFuture<F, B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResumeFuture").field("may_go_on", &self.again.is_some()).finish()
     }

@@ -4,27 +4,89 @@ use redial_core::Policy;
 use tower_layer::Layer;
 
 use crate::{
-    attempt_timeout::AttemptTimeoutLayer, deadline::DeadlineLayer, headers::SetHeadersLayer,
-    log::LogLayer, observe::LogEvents, policies::PolicyCell, retry::RetryLayer,
+    adaptive_limit::{AdaptiveLimitLayer, WithAdaptiveLimit},
+    assess::HttpAssess,
+    attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer},
+    breaker::{BreakerLayer, CircuitBreaker},
+    budgets::Budgets,
+    bulkhead::{BulkheadLayer, WithBulkhead},
+    cache::{Cache, CacheLayer},
+    chaos::{Chaos, ChaosLayer},
+    classify::HttpClassifier,
+    deadline::{DeadlineLayer, WithDeadline},
+    fallback::{Fallback, FallbackLayer},
+    headers::{SetHeaders, SetHeadersLayer},
+    hedge::{Hedge, HedgeLayer},
+    log::{Log, LogLayer},
+    observe::LogEvents,
+    policies::PolicyCell,
+    rate_limit::{RateLimit, RateLimitLayer},
+    resume::{Resume, ResumeLayer},
+    retry::{Retry, RetryLayer},
+    stall::{StallTimeout, StallTimeoutLayer},
+    throttle::{HttpAdmission, Throttle, ThrottleLayer},
 };
 
-/// The layers of a call, in the standard order. Each can be replaced, and each can be left out with
-/// [`Omit`].
+/// The layers of a call: those that see it once, those that repeat it, and those that see each attempt.
 ///
-/// One type parameter a place, so that a stack costs no more than the layers in it; nobody has to
-/// write them.
+/// Each of the three can be replaced by any other layer, by a tuple of layers, or by [`Omit`]; within
+/// each, every layer is a public field.
 #[derive(Clone, Debug)]
-pub struct Stack<L, D, R, T, H> {
-    log: L,
-    deadline: D,
-    retry: R,
-    attempt_timeout: T,
-    headers: H,
+pub struct Stack<C = CallLayers, R = RetryLayers, A = AttemptLayers> {
+    calls: C,
+    retries: R,
+    attempts: A,
 }
 
 /// The stack that [`stack`] returns.
-pub type StandardStack =
-    Stack<LogLayer, DeadlineLayer, RetryLayer, AttemptTimeoutLayer, SetHeadersLayer>;
+pub type StandardStack = Stack;
+
+/// What a call meets once, from the outside in.
+#[derive(Clone, Debug)]
+pub struct CallLayers {
+    /// One line a call, whatever happens inside.
+    pub log: LogLayer,
+    /// What stands in for an answer that could not be had: after everything below has had its chance.
+    pub fallback: FallbackLayer,
+    /// What need not be asked at all costs nothing below, and is there when the upstream is not.
+    pub cache: CacheLayer,
+    /// Covers every wait, every attempt and the body.
+    pub deadline: DeadlineLayer,
+    /// A call that is too many is not begun, and waits before it takes anything.
+    pub rate_limit: RateLimitLayer,
+    /// A place is held for the whole call, waits included, to the end of the body.
+    pub bulkhead: BulkheadLayer,
+    /// A body that breaks off goes on by a call that may be repeated like the first.
+    pub resume: ResumeLayer,
+}
+
+/// What repeats a call: one of the two, whichever the policy says for the request.
+#[derive(Clone, Debug)]
+pub struct RetryLayers<C = HttpClassifier> {
+    /// Tries again after a failure.
+    pub retry: RetryLayer<C>,
+    /// Sends a second copy before there is one.
+    pub hedge: HedgeLayer<C>,
+}
+
+/// What each attempt meets, from the outside in.
+#[derive(Clone, Debug)]
+pub struct AttemptLayers<A = HttpAssess, D = HttpAdmission> {
+    /// What would be refused there is refused here, before it counts as sent.
+    pub throttle: ThrottleLayer<D>,
+    /// As many at once as the upstream bears.
+    pub adaptive_limit: AdaptiveLimitLayer<A>,
+    /// An upstream that is down is left alone; nearest to what it judges, so that it sees every attempt.
+    pub breaker: BreakerLayer<A>,
+    /// A slow attempt fails, which those above see and may repeat.
+    pub attempt_timeout: AttemptTimeoutLayer,
+    /// Each attempt goes out with its fields.
+    pub headers: SetHeadersLayer,
+    /// A body that brings nothing for too long is given up.
+    pub stall: StallTimeoutLayer,
+    /// Failures on purpose look to all above like failures of the network.
+    pub chaos: ChaosLayer,
+}
 
 /// No layer at all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,14 +95,15 @@ pub struct Omit;
 /// Returns the standard stack under `policy`: a fixed one, or one that can be switched while calls
 /// are running.
 ///
+/// All layers are in it, and each does what the policy says at the moment; what the policy leaves out
+/// costs a few instructions.
+///
 /// # Examples
 ///
 /// ```
-/// use std::convert::Infallible;
-///
 /// use http::{Request, Response};
 /// use http_body_util::Empty;
-/// use redial::{BoxError, Omit, core::Policy};
+/// use redial::{BoxError, LogLayer, core::Policy};
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -49,7 +112,11 @@ pub struct Omit;
 /// let transport = service_fn(|_: Request<_>| async {
 ///     Ok::<_, BoxError>(Response::new(Empty::<bytes::Bytes>::new()))
 /// });
-/// let client = redial::stack(Policy::default()).log(Omit).layer(transport);
+/// let stack = redial::stack(Policy::default()).map_calls(|mut calls| {
+///     calls.log = LogLayer::silent();
+///     calls
+/// });
+/// let client = stack.layer(transport);
 ///
 /// let request = Request::get("http://shop.example/").body(Empty::<bytes::Bytes>::new())?;
 /// assert_eq!(client.oneshot(request).await?.status(), 200);
@@ -59,72 +126,140 @@ pub struct Omit;
 pub fn stack(policy: impl Into<PolicyCell>) -> StandardStack {
     let cell: PolicyCell = policy.into();
     Stack {
-        log: LogLayer::new(),
-        deadline: DeadlineLayer::new(cell.clone()),
-        retry: RetryLayer::new(cell.clone()).observe(LogEvents).mark(),
-        attempt_timeout: AttemptTimeoutLayer::new(cell),
-        headers: SetHeadersLayer::new(),
+        calls: CallLayers::new(cell.clone()),
+        retries: RetryLayers::new(cell.clone()),
+        attempts: AttemptLayers::new(cell),
     }
 }
 
-impl<L, D, R, T, H> Stack<L, D, R, T, H> {
-    /// Replaces the layer that logs calls.
-    pub fn log<N>(self, log: N) -> Stack<N, D, R, T, H> {
-        let Self { deadline, retry, attempt_timeout, headers, .. } = self;
-        Stack { log, deadline, retry, attempt_timeout, headers }
+impl<C, R, A> Stack<C, R, A> {
+    /// Replaces what a call meets once.
+    pub fn calls<N>(self, calls: N) -> Stack<N, R, A> {
+        Stack { calls, retries: self.retries, attempts: self.attempts }
     }
 
-    /// Replaces the layer that ends calls at their deadline.
-    pub fn deadline<N>(self, deadline: N) -> Stack<L, N, R, T, H> {
-        let Self { log, retry, attempt_timeout, headers, .. } = self;
-        Stack { log, deadline, retry, attempt_timeout, headers }
+    /// Replaces what repeats a call.
+    pub fn retries<N>(self, retries: N) -> Stack<C, N, A> {
+        Stack { calls: self.calls, retries, attempts: self.attempts }
     }
 
-    /// Replaces the layer that repeats attempts.
-    pub fn retry<N>(self, retry: N) -> Stack<L, D, N, T, H> {
-        let Self { log, deadline, attempt_timeout, headers, .. } = self;
-        Stack { log, deadline, retry, attempt_timeout, headers }
+    /// Replaces what each attempt meets.
+    pub fn attempts<N>(self, attempts: N) -> Stack<C, R, N> {
+        Stack { calls: self.calls, retries: self.retries, attempts }
     }
 
-    /// Replaces the layer that cuts attempts that take too long.
-    pub fn attempt_timeout<N>(self, attempt_timeout: N) -> Stack<L, D, R, N, H> {
-        let Self { log, deadline, retry, headers, .. } = self;
-        Stack { log, deadline, retry, attempt_timeout, headers }
+    /// Changes what a call meets once.
+    pub fn map_calls<N>(self, change: impl FnOnce(C) -> N) -> Stack<N, R, A> {
+        Stack { calls: change(self.calls), retries: self.retries, attempts: self.attempts }
     }
 
-    /// Replaces the layer that sets header fields.
-    pub fn headers<N>(self, headers: N) -> Stack<L, D, R, T, N> {
-        let Self { log, deadline, retry, attempt_timeout, .. } = self;
-        Stack { log, deadline, retry, attempt_timeout, headers }
+    /// Changes what repeats a call.
+    pub fn map_retries<N>(self, change: impl FnOnce(R) -> N) -> Stack<C, N, A> {
+        Stack { calls: self.calls, retries: change(self.retries), attempts: self.attempts }
+    }
+
+    /// Changes what each attempt meets.
+    pub fn map_attempts<N>(self, change: impl FnOnce(A) -> N) -> Stack<C, R, N> {
+        Stack { calls: self.calls, retries: self.retries, attempts: change(self.attempts) }
     }
 }
 
-impl<S, L, D, R, T, H> Layer<S> for Stack<L, D, R, T, H>
+impl CallLayers {
+    /// Creates the layers of a call under `policy`, which log what they do.
+    pub fn new(policy: impl Into<PolicyCell>) -> Self {
+        let cell: PolicyCell = policy.into();
+        Self {
+            log: LogLayer::new(),
+            fallback: FallbackLayer::new(cell.clone()).observe(LogEvents),
+            cache: CacheLayer::new(cell.clone()).observe(LogEvents),
+            deadline: DeadlineLayer::new(cell.clone()),
+            rate_limit: RateLimitLayer::new(cell.clone()).observe(LogEvents),
+            bulkhead: BulkheadLayer::new(cell.clone()).observe(LogEvents),
+            resume: ResumeLayer::new(cell).observe(LogEvents),
+        }
+    }
+}
+
+impl RetryLayers {
+    /// Creates the layers that repeat a call under `policy`. They share their budgets, log what they do,
+    /// and number the attempts.
+    pub fn new(policy: impl Into<PolicyCell>) -> Self {
+        let cell: PolicyCell = policy.into();
+        let budgets = Budgets::new();
+        Self {
+            retry: RetryLayer::new(cell.clone()).budgets(budgets.clone()).observe(LogEvents).mark(),
+            hedge: HedgeLayer::new(cell).budgets(budgets).observe(LogEvents),
+        }
+    }
+}
+
+impl AttemptLayers {
+    /// Creates the layers of an attempt under `policy`, which log what they do.
+    pub fn new(policy: impl Into<PolicyCell>) -> Self {
+        let cell: PolicyCell = policy.into();
+        Self {
+            throttle: ThrottleLayer::new(cell.clone()).observe(LogEvents),
+            adaptive_limit: AdaptiveLimitLayer::new(cell.clone()).observe(LogEvents),
+            breaker: BreakerLayer::new(cell.clone()).observe(LogEvents),
+            attempt_timeout: AttemptTimeoutLayer::new(cell.clone()),
+            headers: SetHeadersLayer::new(),
+            stall: StallTimeoutLayer::new(cell.clone()),
+            chaos: ChaosLayer::new(cell).observe(LogEvents),
+        }
+    }
+}
+
+impl<S, C, R, A> Layer<S> for Stack<C, R, A>
 where
-    H: Layer<S>,
-    T: Layer<H::Service>,
-    R: Layer<T::Service>,
-    D: Layer<R::Service>,
-    L: Layer<D::Service>,
+    A: Layer<S>,
+    R: Layer<A::Service>,
+    C: Layer<R::Service>,
 {
-    type Service = L::Service;
+    type Service = C::Service;
 
     fn layer(&self, transport: S) -> Self::Service {
-        // From the outside in, each with the reason for its place:
-        self.log // one line a call, whatever happens inside
-            .layer(
-                self.deadline // covers every attempt, every wait and the body
-                    .layer(
-                        self.retry // from here on once an attempt
-                            .layer(
-                                self.attempt_timeout // a slow attempt fails and may be repeated
-                                    .layer(
-                                        self.headers // each attempt goes out with its fields
-                                            .layer(transport),
-                                    ),
-                            ),
-                    ),
-            )
+        self.calls.layer(self.retries.layer(self.attempts.layer(transport)))
+    }
+}
+
+impl<S> Layer<S> for CallLayers {
+    type Service = Log<Fallback<Cache<WithDeadline<RateLimit<WithBulkhead<Resume<S>>>>>>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        // Read from the end: the last is the outermost.
+        let inner = self.resume.layer(inner);
+        let inner = self.bulkhead.layer(inner);
+        let inner = self.rate_limit.layer(inner);
+        let inner = self.deadline.layer(inner);
+        let inner = self.cache.layer(inner);
+        let inner = self.fallback.layer(inner);
+        self.log.layer(inner)
+    }
+}
+
+impl<S: Clone, C> Layer<S> for RetryLayers<C> {
+    type Service = Retry<Hedge<S, C>, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.retry.layer(self.hedge.layer(inner))
+    }
+}
+
+impl<S, A, D> Layer<S> for AttemptLayers<A, D> {
+    type Service = Throttle<
+        WithAdaptiveLimit<CircuitBreaker<AttemptTimeout<SetHeaders<StallTimeout<Chaos<S>>>>, A>, A>,
+        D,
+    >;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        // Read from the end: the last is the outermost.
+        let inner = self.chaos.layer(inner);
+        let inner = self.stall.layer(inner);
+        let inner = self.headers.layer(inner);
+        let inner = self.attempt_timeout.layer(inner);
+        let inner = self.breaker.layer(inner);
+        let inner = self.adaptive_limit.layer(inner);
+        self.throttle.layer(inner)
     }
 }
 

@@ -86,8 +86,8 @@ pin_project! {
         #[pin]
         body: B,
         watch: Option<Watch>,
-        #[pin]
-        sleep: Option<Sleep>,
+        // Boxed when something has to be waited for, so that the body can be moved if its inner one can.
+        sleep: Option<Pin<Box<Sleep>>>,
         error: PhantomData<fn() -> E>,
     }
 }
@@ -201,7 +201,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, E>>> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
             if let (Some(Ok(frame)), Some(watch)) = (&frame, this.watch) {
                 watch.arrive(frame.data_ref().map_or(0, Buf::remaining));
@@ -212,17 +212,17 @@ where
         let (at, stall) = watch.end();
         // A timer that is set for an earlier moment stays: it is set anew when it fires, which is less
         // often than pieces come.
-        match this.sleep.as_mut().as_pin_mut() {
-            None => this.sleep.set(Some(tokio::time::sleep_until(at.into()))),
-            Some(sleep) if at < sleep.deadline().into_std() => sleep.reset(at.into()),
+        match this.sleep.as_mut() {
+            None => *this.sleep = Some(Box::pin(tokio::time::sleep_until(at.into()))),
+            Some(sleep) if at < sleep.deadline().into_std() => sleep.as_mut().reset(at.into()),
             Some(_) => {}
         }
-        while let Some(mut sleep) = this.sleep.as_mut().as_pin_mut() {
+        while let Some(sleep) = this.sleep.as_mut() {
             ready!(sleep.as_mut().poll(cx));
             if at <= sleep.deadline().into_std() {
                 break;
             }
-            sleep.reset(at.into());
+            sleep.as_mut().reset(at.into());
         }
         Poll::Ready(Some(Err(Rejection::from(stall).into())))
     }

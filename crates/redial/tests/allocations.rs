@@ -5,8 +5,8 @@
 mod road;
 
 use redial::{
-    AdaptiveLimitLayer, BulkheadLayer, ChaosLayer, DeadlineLayer, Omit, PolicyCell, ResumeLayer,
-    RetryLayer, StallTimeoutLayer,
+    AdaptiveLimitLayer, BulkheadLayer, ChaosLayer, Omit, PolicyCell, ResumeLayer, RetryLayer,
+    StallTimeoutLayer,
     core::{
         AdaptivePolicy, BulkheadPolicy, ChaosPolicy, ChaosRule, Policy, ResumePolicy, StallPolicy,
     },
@@ -49,10 +49,7 @@ async fn the_whole_stack_costs_no_more() {
         let added = allocations(&mut client, fields);
         assert!(added <= copy_of_a_head(fields), "{fields} fields: {added}");
     }
-    let mut client = redial::stack(Policy::default())
-        .retry(Omit)
-        .deadline(DeadlineLayer::new(None))
-        .layer(Ideal);
+    let mut client = redial::stack(Policy::default()).retries(Omit).layer(Ideal);
     assert_eq!(allocations(&mut client, 6), 0);
 }
 

@@ -1,6 +1,7 @@
 //! What every contestant is given: the same requests, the same servers, and one poll to the end.
 
 use std::{
+    convert::Infallible,
     future::{Future, Ready, ready},
     pin::pin,
     sync::{
@@ -40,6 +41,12 @@ pub(crate) struct Server {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("refused: {0}")]
 pub(crate) struct Refused(#[from] pub(crate) Rejection);
+
+impl From<Infallible> for Refused {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
 
 impl redial::Diagnose for Refused {
     fn diagnose(&self) -> redial::Diagnosis {

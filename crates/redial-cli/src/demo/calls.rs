@@ -13,8 +13,7 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use redial::{
-    AttemptTimeoutLayer, BoxError, BufferAnswerLayer, LogEvents, Observe, Omit, PolicyCell,
-    RetryLayer,
+    BoxError, BufferAnswerLayer, CallLayers, LogEvents, LogLayer, Observe, PolicyCell, RetryLayer,
     core::{Event, Policy, Stop},
 };
 use redial_hyper::Transport;
@@ -84,12 +83,11 @@ impl Client {
                 succeeds(self.transport.clone(), request(&target, n, call)).await
             }
             Some((retry, cell)) => {
-                let attempt = (
-                    BufferAnswerLayer::new(AHEAD_BYTES_MAX, ATTEMPT_TIMEOUT),
-                    AttemptTimeoutLayer::new(cell.clone()),
-                );
-                let stack = redial::stack(cell.clone()).log(Omit);
-                let client = stack.retry(retry.clone()).attempt_timeout(attempt);
+                let ahead = BufferAnswerLayer::new(AHEAD_BYTES_MAX, ATTEMPT_TIMEOUT);
+                let mut calls = CallLayers::new(cell.clone());
+                calls.log = LogLayer::silent();
+                let stack = redial::stack(cell.clone()).calls(calls).retries(retry.clone());
+                let client = stack.map_attempts(|attempts| (ahead, attempts));
                 succeeds(client.layer(self.transport.clone()), request(&target, n, call)).await
             }
         };

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, Uri, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use redial::{
-    AttemptTimeoutLayer, BoxError, BufferAnswerLayer, BufferedBody, Call, DeadlineBody, Diagnose,
-    LogEvents, Observe, PolicyCell, Rejection, RetryLayer,
+    BoxError, BufferAnswerLayer, Call, Diagnose, LogEvents, Observe, PolicyCell, Rejection,
+    RetryLayer, RetryLayers,
     core::{Event, Policy, Stop},
 };
 use redial_hyper::Transport;
@@ -25,7 +25,7 @@ pub(crate) struct Ended {
     pub(crate) message: Option<String>,
 }
 
-pub(crate) type Answer = Response<DeadlineBody<BufferedBody<redial_hyper::Body>>>;
+pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 /// Makes the call, redirects included, and writes the answer where it belongs.
 pub(crate) async fn call(
@@ -83,9 +83,11 @@ async fn send(
     }
     let ahead = if args.no_buffer { 0 } else { AHEAD_BYTES_MAX };
     let idle = policy.attempt_timeout.unwrap_or(IDLE_MAX);
-    let attempt = (BufferAnswerLayer::new(ahead, idle), AttemptTimeoutLayer::new(cell.clone()));
-    let client = redial::stack(cell).retry(retry).attempt_timeout(attempt).layer(transport.clone());
-    client.oneshot(request).await
+    let ahead = BufferAnswerLayer::new(ahead, idle);
+    let stack = redial::stack(cell).map_retries(|layers| RetryLayers { retry, ..layers });
+    let client = stack.map_attempts(|attempts| (ahead, attempts)).layer(transport.clone());
+    let answer = client.oneshot(request).await?;
+    Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
 fn failed(error: &redial_hyper::Error, recorder: &Recorder) -> Ended {

@@ -227,7 +227,7 @@ async fn a_layer_may_put_another_body_in_place() {
 #[tokio::test(start_paused = true)]
 async fn a_stack_may_be_changed_before_it_is_used() {
     let upstream = Upstream::script([Reply::status(503), Reply::ok("paid")]).await;
-    let stack = redial::stack(Policy::default()).log(redial::Omit).deadline(redial::Omit);
+    let stack = redial::stack(Policy::default()).calls(redial::Omit);
     let client = ClientBuilder::new(Client::new()).with(RedialMiddleware::layered(&stack)).build();
     assert_eq!(attempts(&soon(client.get(upstream.url("/")).send()).await.unwrap()), 2);
     let _: &dyn Layer<Relay, Service = _> = &stack;

@@ -28,7 +28,7 @@ async fn short_answers_can_be_read_to_their_end_before_they_are_trusted() {
     let broken = Reply::ok("paid in full").truncate_at(4);
     let upstream = Upstream::script([broken, Reply::ok("paid in full")]).await;
     let service = redial::stack(Policy::default())
-        .attempt_timeout(BufferAnswerLayer::new(1_024, SECOND))
+        .attempts(BufferAnswerLayer::new(1_024, SECOND))
         .layer(ReqwestTransport::from(Client::new()));
     let request = http::Request::get(upstream.url("/")).body(reqwest::Body::default()).unwrap();
     let answer = soon(service.oneshot(request)).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_post_is_repeated_after_a_refused_connection_only() {
         request
     });
     let service = redial::stack(Policy::default())
-        .headers(elsewhere)
+        .attempts(elsewhere)
         .layer(ReqwestTransport::new(Client::new()));
     let request = post(&upstream.url("/"), "one order");
     let answer = soon(service.clone().oneshot(request)).await.unwrap();

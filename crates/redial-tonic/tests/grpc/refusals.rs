@@ -50,7 +50,7 @@ async fn a_refusal_of_ours_has_its_code_is_not_repeated_and_can_be_told_from_the
         let server = Server::start([Act::Say("hello")]).await;
         let refuse = tower::layer::layer_fn(move |service| Refuse(service, rejection));
         // In the place of the layer that sets fields: below retries, above the transport.
-        let layers = stack(policy()).layers(|layers| layers.headers(refuse));
+        let layers = stack(policy()).layers(|layers| layers.attempts(refuse));
         let started = tokio::time::Instant::now();
         let error = Client::new(layers, server.address).say("").await.unwrap_err();
         assert_eq!((error.code(), error.message()), (code, &rejection.to_string()[..]));
@@ -64,7 +64,7 @@ async fn a_refusal_of_ours_has_its_code_is_not_repeated_and_can_be_told_from_the
 async fn an_error_of_ours_passes_through_a_second_stack_as_it_is() {
     let server = Server::start([Act::Say("hello")]).await;
     let refuse = tower::layer::layer_fn(|service| Refuse(service, Rejection::Throttled));
-    let inner = stack(policy()).layers(|layers| layers.headers(refuse));
+    let inner = stack(policy()).layers(|layers| layers.attempts(refuse));
     let both = tower::layer::layer_fn(move |channel| stack(policy()).layer(inner.layer(channel)));
     let error = Client::new(both, server.address).say("").await.unwrap_err();
     assert_eq!(rejection_of(&error), Some(&Rejection::Throttled));

@@ -1,6 +1,13 @@
 //! Asking for the rest.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::{
     HeaderValue, Request, Response,
@@ -22,9 +29,10 @@ use crate::{
 };
 
 /// What it takes to go on.
-#[derive(Debug)]
-pub(super) struct Again<S> {
-    service: S,
+pub(super) struct Again<B, E> {
+    /// Never locked: what is in a mutex can be shared between threads even where it could not be by
+    /// itself.
+    service: Mutex<Box<dyn Ask<B, E>>>,
     head: Parts,
     policy: ResumePolicy,
     shared: Arc<Shared>,
@@ -36,21 +44,64 @@ pub(super) struct Again<S> {
     previous: Duration,
 }
 
+/// The service below, for whoever does not name its type: the types of a stack would otherwise grow with
+/// themselves.
+pub(super) trait Ask<B, E>: Send {
+    /// Sends a request without a body.
+    fn ask(&self, request: Request<()>) -> Asked<B, E>;
+}
+
+type Asked<B, E> = Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>;
+
+/// A service of requests with bodies of type `Q`.
+pub(super) struct Through<S, Q> {
+    service: S,
+    request: PhantomData<fn(Q)>,
+}
+
 /// How asking for the rest ended.
 #[expect(clippy::large_enum_variant, reason = "there is one, on its way from box to body")]
-pub(super) enum Resumption<S, B> {
+pub(super) enum Resumption<B, E> {
     /// Here is more, up to this byte where that is known; and what it takes to go on after it.
-    More { body: B, end: Option<u64>, again: Again<S> },
+    More { body: B, end: Option<u64>, again: Again<B, E> },
     /// Something else is there by now.
     Changed,
     /// There is nothing to be had.
     Nothing,
 }
 
-impl<S> Again<S> {
-    pub(super) fn new(service: S, head: Parts, policy: ResumePolicy, shared: Arc<Shared>) -> Self {
+impl<S, Q> Through<S, Q> {
+    pub(super) const fn new(service: S) -> Self {
+        Self { service, request: PhantomData }
+    }
+}
+
+impl<S, Q, B> Ask<B, S::Error> for Through<S, Q>
+where
+    S: Service<Request<OnceBody<Q>>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    Q: 'static,
+{
+    fn ask(&self, request: Request<()>) -> Asked<B, S::Error> {
+        let mut service = self.service.clone();
+        Box::pin(async move {
+            poll_fn(|cx| service.poll_ready(cx)).await?;
+            let call = service.call(request.map(|()| OnceBody::none()));
+            call.await
+        })
+    }
+}
+
+impl<B, E> Again<B, E> {
+    pub(super) fn new(
+        service: impl Ask<B, E> + 'static,
+        head: Parts,
+        policy: ResumePolicy,
+        shared: Arc<Shared>,
+    ) -> Self {
         let (deadline, known) = (current_deadline(), Known::default());
-        let previous = Duration::ZERO;
+        let (service, previous) = (Mutex::new(Box::new(service) as _), Duration::ZERO);
         Self { service, head, policy, shared, deadline, known, resumes: 0, fruitless: 0, previous }
     }
 
@@ -76,10 +127,7 @@ impl<S> Again<S> {
     }
 
     /// Asks for what comes after byte `at` until it is there, or will not be.
-    pub(super) async fn run<Q, B>(mut self, at: u64) -> Resumption<S, B>
-    where
-        S: Service<Request<OnceBody<Q>>, Response = Response<B>>,
-    {
+    pub(super) async fn run(mut self, at: u64) -> Resumption<B, E> {
         while self.resumes < self.policy.resumes() {
             (self.resumes, self.fruitless) = (self.resumes + 1, self.fruitless + 1);
             let draw = self.shared.entropy.draw();
@@ -108,17 +156,13 @@ impl<S> Again<S> {
         Resumption::Nothing
     }
 
-    async fn ask<Q, B>(&mut self, at: u64) -> Result<Response<B>, S::Error>
-    where
-        S: Service<Request<OnceBody<Q>>, Response = Response<B>>,
-    {
-        poll_fn(|cx| self.service.poll_ready(cx)).await?;
-        let call = self.service.call(self.request(at));
-        call.await
+    fn ask(&mut self, at: u64) -> Asked<B, E> {
+        let request = self.request(at);
+        self.service.get_mut().unwrap_or_else(PoisonError::into_inner).ask(request)
     }
 
-    fn request<Q>(&self, at: u64) -> Request<OnceBody<Q>> {
-        let mut request = Request::from_parts(self.head.clone(), OnceBody::none());
+    fn request(&self, at: u64) -> Request<()> {
+        let mut request = Request::from_parts(self.head.clone(), ());
         // The connection is gone or suspect: not that one again.
         request.extensions_mut().insert(Fresh);
         if 0 < at
@@ -129,5 +173,11 @@ impl<S> Again<S> {
             request.headers_mut().insert(IF_RANGE, validator.clone());
         }
         request
+    }
+}
+
+impl<B, E> fmt::Debug for Again<B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Again").field("known", &self.known).finish_non_exhaustive()
     }
 }

@@ -4,30 +4,25 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::Buf;
-use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tower_service::Service;
 
-use super::{
-    OnceBody,
-    again::{Again, Resumption},
-};
+use super::again::{Again, Resumption};
 use crate::diagnose::Rejection;
+
+type Resuming<B, E> = Pin<Box<dyn Future<Output = Resumption<B, E>> + Send>>;
 
 pin_project! {
     /// The body of an answer, which goes on where it breaks off.
-    pub struct ResumedBody<S, Q, B>
-    where
-        S: Service<Request<OnceBody<Q>>>,
-    {
+    pub struct ResumedBody<B, E> {
         #[pin]
-        flow: Flow<B, Pin<Box<dyn Future<Output = Resumption<S, B>> + Send>>, S::Error>,
-        again: Option<Again<S>>,
+        flow: Flow<B, Resuming<B, E>, E>,
+        again: Option<Again<B, E>>,
         // How many bytes were handed on.
         at: u64,
         // Before which byte this part ends.
@@ -41,44 +36,39 @@ pin_project! {
     #[project = FlowProjection]
     enum Flow<B, F, E> {
         Reading { #[pin] body: B },
-        // Asking for more; `error` is what the reader gets if there is nothing.
-        Resuming { resuming: F, error: Option<E> },
+        // Asking for more; `error` is what the reader gets if there is nothing. Never locked: what is in a
+        // mutex can be shared between threads even where it could not be by itself.
+        Resuming { resuming: Mutex<F>, error: Option<E> },
         Over,
     }
 }
 
-impl<S, Q, B> ResumedBody<S, Q, B>
-where
-    S: Service<Request<OnceBody<Q>>>,
-{
-    pub(super) fn new(body: B, again: Option<Again<S>>) -> Self {
+impl<B, E> ResumedBody<B, E> {
+    pub(super) fn new(body: B, again: Option<Again<B, E>>) -> Self {
         let length = again.as_ref().and_then(Again::length);
         Self { flow: Flow::Reading { body }, again, at: 0, end: length, length }
     }
 }
 
-impl<S, Q, B> Body for ResumedBody<S, Q, B>
+impl<B, E> Body for ResumedBody<B, E>
 where
-    S: Service<Request<OnceBody<Q>>, Response = Response<B>> + Send + 'static,
-    S::Error: From<B::Error> + From<Rejection> + Send,
-    S::Future: Send,
-    Q: 'static,
+    E: From<B::Error> + From<Rejection> + Send + 'static,
     B: Body + Send + 'static,
 {
     type Data = B::Data;
-    type Error = S::Error;
+    type Error = E;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, S::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, E>>> {
         let mut this = self.project();
         loop {
             let error = match this.flow.as_mut().project() {
                 FlowProjection::Reading { body } => {
                     let frame = ready!(body.poll_frame(cx));
                     let Some(again) = this.again else {
-                        return Poll::Ready(frame.map(|frame| frame.map_err(S::Error::from)));
+                        return Poll::Ready(frame.map(|frame| frame.map_err(E::from)));
                     };
                     if let Some(Ok(frame)) = &frame
                         && let Some(bytes) = frame.data_ref().map(Buf::remaining)
@@ -103,6 +93,7 @@ where
                     }
                 }
                 FlowProjection::Resuming { resuming, error } => {
+                    let resuming = resuming.get_mut().unwrap_or_else(PoisonError::into_inner);
                     let resumption = ready!(resuming.as_mut().poll(cx));
                     let error = error.take();
                     let last = match resumption {
@@ -127,6 +118,8 @@ where
                 return Poll::Ready(Some(Err(error)));
             };
             let resuming = Box::pin(again.run(at));
+            let resuming: Resuming<B, E> = resuming;
+            let resuming = Mutex::new(resuming);
             this.flow.set(Flow::Resuming { resuming, error: Some(error) });
         }
     }
@@ -151,10 +144,7 @@ where
     }
 }
 
-impl<S, Q, B> ResumedBody<S, Q, B>
-where
-    S: Service<Request<OnceBody<Q>>>,
-{
+impl<B, E> ResumedBody<B, E> {
     fn left(&self) -> Option<u64> {
         self.length.map(|length| length.saturating_sub(self.at))
     }
@@ -168,10 +158,7 @@ fn to_u64(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-impl<S, Q, B> fmt::Debug for ResumedBody<S, Q, B>
-where
-    S: Service<Request<OnceBody<Q>>>,
-{
+impl<B, E> fmt::Debug for ResumedBody<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResumedBody")
             .field("at", &self.at)

@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response, header};
@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use super::{Again, Attempts, head::KeptHead, story::Story};
 use crate::{
+    cache::SentAt,
     classify::Classify,
     clock,
     deadline::current_deadline,
@@ -28,12 +29,14 @@ pub(super) struct Kept<S, C, B> {
     story: Story<S, C>,
     head: KeptHead,
     replay: Replay<B>,
+    /// When the last retry went out, where the layer marks attempts.
+    sent_at: Option<Instant>,
 }
 
 impl<S, C, B> Kept<S, C, B> {
     #[inline]
     pub(super) fn new<T>(again: &Arc<Again<S, C>>, of: &Request<T>, replay: Replay<B>) -> Self {
-        Self { story: Story::new(again, of), head: KeptHead::of(of), replay }
+        Self { story: Story::new(again, of), head: KeptHead::of(of), replay, sent_at: None }
     }
 
     /// Reads what an outcome means, and tells it.
@@ -158,14 +161,16 @@ where
         self.story.begin();
         if self.story.shared().marks {
             self.head.extensions.insert(AttemptNumber(self.story.attempt));
+            self.sent_at = Some(clock::now());
         }
         self.head.request(&self.story.method, &self.story.uri, self.replay.again())
     }
 
     fn mark(&self, outcome: Result<Response<T>, S::Error>) -> Result<Response<T>, S::Error> {
         outcome.map(|mut response| {
-            if self.story.shared().marks && 1 < self.story.attempt {
+            if let Some(sent_at) = self.sent_at {
                 response.extensions_mut().insert(Attempts(self.story.attempt));
+                response.extensions_mut().insert(SentAt(sent_at));
             }
             response
         })

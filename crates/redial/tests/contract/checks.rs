@@ -1,5 +1,7 @@
 //! What every layer owes to the service below it and to the caller above it.
 
+#![expect(clippy::unwrap_used, reason = "a call that ends badly breaks the contract")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

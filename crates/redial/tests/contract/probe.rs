@@ -1,6 +1,9 @@
 //! A service that watches how it is used.
 
+#![expect(clippy::unwrap_used, reason = "a probe that is broken should stop the test")]
+
 use std::{
+    convert::Infallible,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
@@ -143,6 +146,12 @@ impl Future for Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         lock(&self.shared).in_flight -= 1;
+    }
+}
+
+impl From<Infallible> for Broken {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -42,6 +42,8 @@ impl redial::Diagnose for Never {
     }
 }
 
+impl std::error::Error for Never {}
+
 impl std::fmt::Display for Never {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self::Rejected(rejection) = self;
