@@ -30,6 +30,7 @@ mod env;
 mod json;
 mod keys;
 mod problem;
+mod provenance;
 mod settings;
 mod toml;
 mod tree;
@@ -37,8 +38,9 @@ mod units;
 mod walk;
 mod yaml;
 
-pub use config::{Config, Format, Provenance, Route};
+pub use config::{Config, Format, Route};
 pub use problem::{ConfigError, Problem};
+pub use provenance::Provenance;
 pub use settings::{BackoffKind, BackoffSettings, Contradiction, PushbackSettings, Settings};
 pub use units::{InvalidValue, parse_backoff_kind, parse_bytes, parse_duration, parse_jitter};
 
