@@ -274,7 +274,7 @@ proptest! {
 
     #[test]
     fn no_change_to_a_good_file_is_too_strange(
-        at in 0_usize..2_000,
+        at in 0_usize..8_000,
         with in "\\PC{0,3}",
         n in 0_usize..3,
     ) {

@@ -206,6 +206,19 @@ fn what_is_written_is_what_the_setters_make() {
 }
 
 #[test]
+fn a_part_is_switched_by_a_word() {
+    for off in ["off", "none", "false", "'off'"] {
+        assert_eq!(policy(&format!("{{breaker: {off}, stall: {off}}}")), policy("{}"), "{off}");
+    }
+    let stands = policy("{breaker: {}, stall: {}}");
+    assert_eq!(stands.breaker, Some(BreakerPolicy::default()));
+    for on in ["on", "true", "'on'"] {
+        assert_eq!(policy(&format!("{{breaker: {on}, stall: {on}}}")), stands, "{on}");
+    }
+    assert_eq!(policy("{rate_limit: off}").rate_limit, None);
+}
+
+#[test]
 fn a_limit_to_begin_with_gives_way_to_bounds() {
     let limit = |text: &str| policy(text).adaptive_limit.unwrap();
     assert_eq!(limit("{adaptive_limit: {max: 10}}").initial(), 10);
@@ -228,11 +241,11 @@ fn a_policy_is_laid_over_its_profile_field_by_field() {
     assert_eq!((rule.max_retries, rule.backoff.initial()), (5, Duration::from_secs(1)));
 
     let costs = |text: &str| match policy(text).budget {
-        BudgetPolicy::Tokens(tokens) => [tokens.cost, tokens.throttled_cost].map(Tokens::as_f64),
+        BudgetPolicy::Tokens(tokens) => [tokens.cost, tokens.throttled_cost],
         other => panic!("{other:?}"),
     };
-    assert_eq!(costs("{profile: aws, budget: {cost: 20}}"), [20.0, 5.0]);
-    assert_eq!(costs("{budget: {cost: 2}}"), [2.0, 2.0]);
+    assert_eq!(costs("{profile: aws, budget: {cost: 20}}"), [20, 5].map(Tokens::whole));
+    assert_eq!(costs("{budget: {cost: 2}}"), [Tokens::whole(2); 2]);
 
     let grpc = policy("{profile: grpc-a6, budget: {throttle: {max_tokens: 20}}}").budget;
     assert!(

@@ -40,9 +40,11 @@ impl Walker {
         build: impl FnOnce(&mut Part<'_, '_, P>),
     ) -> Option<Option<P>> {
         match &node.value {
+            // What older readers of YAML, which files may pass through, make of `on` and `off`.
+            Value::Bool(is_on) if !is_on => return Some(None),
             Value::Text(word) if OFF.contains(&word.as_str()) => return Some(None),
             Value::Text(word) if word == ON => {}
-            Value::Map(_) => {}
+            Value::Bool(_) | Value::Map(_) => {}
             _ => {
                 let rule = format!("expected a table, on or off, found {}", node.kind());
                 self.wrong(&node.place, path, rule);

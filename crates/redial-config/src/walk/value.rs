@@ -20,12 +20,9 @@ impl Walker {
         path: &str,
         parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
     ) -> Option<T> {
-        let text = match &node.value {
-            Value::Text(text) | Value::Number(_, text) => text,
-            _ => {
-                self.wrong(&node.place, path, format!("expected text, found {}", node.kind()));
-                return None;
-            }
+        let (Value::Text(text) | Value::Number(_, text)) = &node.value else {
+            self.wrong(&node.place, path, format!("expected text, found {}", node.kind()));
+            return None;
         };
         match parse(text) {
             Ok(value) => Some(value),
@@ -251,7 +248,7 @@ impl Whole for u32 {
 }
 
 impl Whole for u64 {
-    const MAX: u64 = Self::MAX;
+    const MAX: Self = Self::MAX;
 }
 
 /// The whole number that a fraction or an exponent was written for: `2.0`, `1e3`.
