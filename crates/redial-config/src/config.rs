@@ -54,13 +54,13 @@ pub enum Format {
 impl Config {
     /// Reads a file, and the environment variables of this process that begin with `REDIAL__`.
     ///
-    /// The notation is that of the file's extension; without a known one, JSON where the text begins
-    /// with a brace, and YAML elsewhere.
+    /// The notation is that of the file's extension; without a known one, JSON where the text
+    /// begins with a brace, and YAML elsewhere.
     ///
     /// # Errors
     ///
-    /// Returns [`ConfigError`] when the file cannot be read, is larger than 1 MiB, or has problems: all
-    /// of them, 50 at most.
+    /// Returns [`ConfigError`] when the file cannot be read, is larger than 1 MiB, or has problems:
+    /// all of them, 50 at most.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let nowhere = Place { source: name.as_str().into(), line: 0, column: 0 };
@@ -165,8 +165,8 @@ impl Config {
         self.routes.iter().find(|route| route.matches(host, path, method))
     }
 
-    /// Returns where each setting of the policy called `name` comes from: what is set first, then what
-    /// is left at its default.
+    /// Returns where each setting of the policy called `name` comes from: what is set first, then
+    /// what is left at its default.
     #[must_use]
     pub fn provenance(&self, name: &str) -> &[Provenance] {
         self.named(name).map_or(&[], |named| &named.provenance)

@@ -6,10 +6,10 @@ use crate::{
     tree::{DEPTH_MAX, Entry, Node, Place, Value, plain},
 };
 
-/// Lays every variable that begins with `REDIAL__` over `root`, in the order of their names. The parts
-/// of a name are keys, whatever their case; routes are counted from 0. What the keys mean is checked
-/// later, with everything else. What is more specific rules: a variable for `BREAKER__PROBES` makes a
-/// table of a breaker that is `off`.
+/// Lays every variable that begins with `REDIAL__` over `root`, in the order of their names. The
+/// parts of a name are keys, whatever their case; routes are counted from 0. What the keys mean is
+/// checked later, with everything else. What is more specific rules: a variable for
+/// `BREAKER__PROBES` makes a table of a breaker that is `off`.
 pub(crate) fn lay_over(root: &mut Node, env: &[(String, String)], problems: &mut Vec<Problem>) {
     let mut ours: Vec<_> = env.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     ours.sort();

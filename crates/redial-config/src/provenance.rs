@@ -18,10 +18,11 @@ use crate::{
 pub struct Provenance {
     /// Which setting: `backoff.initial`.
     pub setting: String,
-    /// Its value, as it was written; for what was not written, as it could have been, or in words.
+    /// Its value, as it was written, on one line; for what was not written, as it could have been,
+    /// or in words.
     pub value: String,
-    /// `redial.yaml:4:13`, or `env REDIAL__…`; for what was not written `default`, `profile` and its
-    /// name, or `adjusted`, where a default gave way to what was written.
+    /// `redial.yaml:4:13`, or `env REDIAL__…`; for what was not written `default`, `profile` and
+    /// its name, or `adjusted`, where a default gave way to what was written.
     pub origin: String,
 }
 
@@ -93,7 +94,10 @@ fn leaves(node: &Node, path: &str, all: &mut Vec<Provenance>) {
             let Place { source, line, column } = &node.place;
             let origin =
                 if *line == 0 { source.to_string() } else { format!("{source}:{line}:{column}") };
-            all.push(Provenance { setting: path.to_owned(), value: node.text(), origin });
+            let text = node.text();
+            let is_line = !text.contains(char::is_control);
+            let value = if is_line { text } else { format!("{text:?}") };
+            all.push(Provenance { setting: path.to_owned(), value, origin });
         }
     }
 }

@@ -39,8 +39,8 @@ pub struct Settings {
     pub budget: Option<BudgetPolicy>,
     /// Rules for single classes, laid over those for all.
     pub classes: Vec<(Class, Option<u32>, BackoffSettings)>,
-    /// When to leave an upstream alone; `Some(None)` never, here and below. A part is whole: it replaces
-    /// the one that was there.
+    /// When to leave an upstream alone; `Some(None)` never, here and below. A part is whole: it
+    /// replaces the one that was there.
     pub breaker: Option<Option<BreakerPolicy>>,
     /// When to send a second copy while the first is out.
     pub hedge: Option<Option<HedgePolicy>>,
@@ -162,8 +162,8 @@ pub(crate) struct Found {
 impl Settings {
     /// Lays these settings over `policy`, or over their profile, if they have one.
     ///
-    /// Retries and waits go to every transient class, field by field: a class keeps its own first wait
-    /// when only the factor is set. Then [`classes`](Self::classes) specialize single ones.
+    /// Retries and waits go to every transient class, field by field: a class keeps its own first
+    /// wait when only the factor is set. Then [`classes`](Self::classes) specialize single ones.
     ///
     /// # Errors
     ///

@@ -19,12 +19,13 @@ impl InvalidValue {
     }
 }
 
-/// Reads a duration: numbers with units, like `250ms`, `1.5s` or `1m30s`. The units are `ns`, `us`, `ms`,
-/// `s`, `m`, `h` and `d`; the longest duration is 366 days.
+/// Reads a duration: numbers with units, like `250ms`, `1.5s` or `1m30s`. The units are `ns`, `us`,
+/// `ms`, `s`, `m`, `h` and `d`; the longest duration is 366 days.
 ///
 /// # Errors
 ///
-/// Returns [`InvalidValue`] for anything else; a number without a unit is told which to choose from.
+/// Returns [`InvalidValue`] for anything else; a number without a unit is told which to choose
+/// from.
 ///
 /// # Examples
 ///
@@ -105,7 +106,8 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, InvalidValue> {
     bytes.ok_or_else(wrong)
 }
 
-/// Reads a jitter: `none`, `full`, `equal`, `additive`, or `proportional:` with a share from 0 to 1.
+/// Reads a jitter: `none`, `full`, `equal`, `additive`, or `proportional:` with a share from 0 to
+/// 1.
 ///
 /// # Errors
 ///

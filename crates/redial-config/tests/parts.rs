@@ -22,8 +22,8 @@ fn policy(text: &str) -> Policy {
     config.policy("p").unwrap().clone()
 }
 
-/// Reads a table of what is written and, on the lines below, what is said about it: line, column and
-/// the path from the policy on.
+/// Reads a table of what is written and, on the lines below, what is said about it: line, column
+/// and the path from the policy on.
 fn refused(table: &str) {
     let mut cases: Vec<(&str, Vec<String>)> = Vec::new();
     for line in table.lines() {

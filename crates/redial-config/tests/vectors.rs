@@ -1,8 +1,6 @@
 //! Other projects' test vectors for configuration (CF), where our rule agrees with theirs.
 //! `vectors/README.md` lists what is left out, and why.
 
-#![expect(clippy::unwrap_used, reason = "a vector that cannot be read should stop the test")]
-
 use std::{fs, path::Path};
 
 use redial_config::{Config, Format};

@@ -48,6 +48,8 @@ fn a_part_that_is_on_is_listed_key_by_key() {
     assert_eq!(of_one("{cache: {}}", "cache.max_bytes"), pair("64MiB", "default"));
     assert_eq!(of_one("{fallback: on}", "fallback.on"), pair("[5xx, error]", "default"));
     assert_eq!(of_one("{hedge: {delay: 50ms}}", "hedge.initial_delay"), None);
+    let body = "{fallback: {body: \"a\\nb\"}}";
+    assert_eq!(of_one(body, "fallback.body"), pair("\"a\\nb\"", "f.yaml:2:24"));
     let rate = "{rate_limit: {permits: 30, per: 1s}}";
     assert_eq!(of_one(rate, "rate_limit.burst"), pair("3", "default"));
 }

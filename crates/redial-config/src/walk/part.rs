@@ -29,8 +29,9 @@ pub(super) struct Refused {
 }
 
 impl Walker {
-    /// Reads a part that is off, or on with its defaults, or a table of `known` keys; `base` is what
-    /// the table is laid over. Returns nothing where it is wrong, and no policy where it is off.
+    /// Reads a part that is off, or on with its defaults, or a table of `known` keys; `base` is
+    /// what the table is laid over. Returns nothing where it is wrong, and no policy where it is
+    /// off.
     pub(super) fn part<P>(
         &mut self,
         node: &Node,
@@ -151,8 +152,8 @@ impl<P: Clone> Part<'_, '_, P> {
         }
     }
 
-    /// Hands several values at once to a setter, which may refuse them: at the first of `keys` that is
-    /// there. Does nothing where something is wrong already, for this might only follow from it.
+    /// Hands several values at once to a setter, which may refuse them: at the first of `keys` that
+    /// is there. Does nothing where something is wrong already, for this might only follow from it.
     pub(super) fn settle<E: Into<Refused>>(
         &mut self,
         keys: &[&str],

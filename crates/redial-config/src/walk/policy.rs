@@ -73,8 +73,8 @@ impl Walker {
         }
     }
 
-    /// `{"maxRetries":3,"initialDelayMs":1000,"backoffFactor":2,"jitterEnabled":true}`: exponential, with
-    /// additive jitter or none.
+    /// `{"maxRetries":3,"initialDelayMs":1000,"backoffFactor":2,"jitterEnabled":true}`:
+    /// exponential, with additive jitter or none.
     pub(super) fn compact(&mut self, node: &Node, path: &str) -> Settings {
         let Some(entries) = self.table(node, path) else { return Settings::default() };
         self.known(entries, path, keys::COMPACT);
