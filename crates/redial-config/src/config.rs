@@ -2,11 +2,12 @@
 
 use std::{fs, io::Read, path::Path};
 
-use redial_core::{Class, Policy};
+use redial_core::Policy;
 
 use crate::{
     env, json, keys,
     problem::{ConfigError, Problem},
+    provenance::{self, Provenance},
     settings::Settings,
     toml,
     tree::{Node, Place, Value},
@@ -39,17 +40,6 @@ pub struct Route {
     pub(crate) place: Place,
 }
 
-/// One setting of a policy, and where it comes from.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Provenance {
-    /// Which setting: `backoff.initial`.
-    pub setting: String,
-    /// Its value, as it was written; for a default, in words.
-    pub value: String,
-    /// `default`, `redial.yaml:4:13`, or `env REDIAL__…`.
-    pub origin: String,
-}
-
 /// The notation of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
@@ -64,13 +54,13 @@ pub enum Format {
 impl Config {
     /// Reads a file, and the environment variables of this process that begin with `REDIAL__`.
     ///
-    /// The notation is that of the file's extension; without a known one, JSON where the text begins
-    /// with a brace, and YAML elsewhere.
+    /// The notation is that of the file's extension; without a known one, JSON where the text
+    /// begins with a brace, and YAML elsewhere.
     ///
     /// # Errors
     ///
-    /// Returns [`ConfigError`] when the file cannot be read, is larger than 1 MiB, or has problems: all
-    /// of them, 50 at most.
+    /// Returns [`ConfigError`] when the file cannot be read, is larger than 1 MiB, or has problems:
+    /// all of them, 50 at most.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let nowhere = Place { source: name.as_str().into(), line: 0, column: 0 };
@@ -125,14 +115,16 @@ impl Config {
         }
         let mut named = Vec::new();
         for (name, node, settings) in policies {
-            match settings.apply(Policy::default()) {
+            match settings.apply_found(Policy::default()) {
                 Ok(policy) => {
-                    let provenance = provenance(node);
+                    let provenance = provenance::of(node, settings.profile, &policy);
                     named.push(Named { name, settings, policy, provenance });
                 }
-                Err(error) => {
-                    let path = format!("policies.{name}");
-                    problems.push(Problem::at(&node.place, &path, error.to_string()));
+                Err(found) => {
+                    let (node, reached) = node.nearest(&found.setting);
+                    let dot = if reached.is_empty() { "" } else { "." };
+                    let path = format!("policies.{name}{dot}{reached}");
+                    problems.push(Problem::at(&node.place, &path, found.contradiction.to_string()));
                 }
             }
         }
@@ -173,8 +165,8 @@ impl Config {
         self.routes.iter().find(|route| route.matches(host, path, method))
     }
 
-    /// Returns where each setting of the policy called `name` comes from: what is set first, then what
-    /// is left at its default.
+    /// Returns where each setting of the policy called `name` comes from: what is set first, then
+    /// what is left at its default.
     #[must_use]
     pub fn provenance(&self, name: &str) -> &[Provenance] {
         self.named(name).map_or(&[], |named| &named.provenance)
@@ -238,62 +230,6 @@ fn check_routes(root: &Node, routes: &[Route], problems: &mut Vec<Problem>) {
             Some(meant) => problem.suggest(format!("did you mean `{meant}`?")),
             None => problem.suggest(format!("there are {}", names.collect::<Vec<_>>().join(", "))),
         });
-    }
-}
-
-/// Where each setting of a policy comes from.
-fn provenance(node: &Node) -> Vec<Provenance> {
-    let mut all = Vec::new();
-    leaves(node, "", &mut all);
-    let is_compact = keys::COMPACT.iter().any(|key| node.get(key).is_some());
-    for key in keys::POLICY.iter().filter(|key| node.get(key).is_none()) {
-        let is_set_compactly = is_compact && matches!(*key, "max_retries" | "backoff");
-        if !is_set_compactly {
-            let (setting, value) = ((*key).to_owned(), default_of(key));
-            all.push(Provenance { setting, value, origin: "default".to_owned() });
-        }
-    }
-    all
-}
-
-fn leaves(node: &Node, path: &str, all: &mut Vec<Provenance>) {
-    if let Value::Map(entries) = &node.value {
-        for entry in entries {
-            let path =
-                if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-            leaves(&entry.node, &path, all);
-        }
-        return;
-    }
-    let Place { source, line, column } = &node.place;
-    let origin = if *line == 0 { source.to_string() } else { format!("{source}:{line}:{column}") };
-    all.push(Provenance { setting: path.to_owned(), value: node.text(), origin });
-}
-
-/// A default in words.
-fn default_of(key: &str) -> String {
-    let policy = Policy::default();
-    let retries = |class| policy.retry.rule(class).max_retries;
-    match key {
-        "max_retries" => {
-            format!("{}; throttled {}", retries(Class::Other), retries(Class::Throttled))
-        }
-        "backoff" => {
-            "exponential from 500ms (timeout 1s, throttled 2s), factor 2, max 60s, jitter full"
-                .to_owned()
-        }
-        "attempt_timeout" => {
-            policy.attempt_timeout.map_or("none".to_owned(), |span| format!("{span:?}"))
-        }
-        "deadline" => policy.deadline.map_or("none".to_owned(), |span| format!("{span:?}")),
-        "retry_on" => "default".to_owned(),
-        "idempotent" => policy.is_idempotent.to_string(),
-        "assume_429_unprocessed" => policy.is_429_unprocessed.to_string(),
-        "trust_proxy_status" => policy.trusts_proxy_status.to_string(),
-        "replay_body" => format!("{}KiB", policy.replay_bytes_max / 1_024),
-        "pushback" => "honored up to 120s, jitter 0.25".to_owned(),
-        "budget" => "deposit 0.1, max 10, initial one call's retries, floor 0.1".to_owned(),
-        _ => "none".to_owned(),
     }
 }
 

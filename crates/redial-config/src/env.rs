@@ -6,9 +6,10 @@ use crate::{
     tree::{DEPTH_MAX, Entry, Node, Place, Value, plain},
 };
 
-/// Lays every variable that begins with `REDIAL__` over `root`, in the order of their names. The parts
-/// of a name are keys, whatever their case; routes are counted from 0. What the keys mean is checked
-/// later, with everything else.
+/// Lays every variable that begins with `REDIAL__` over `root`, in the order of their names. The
+/// parts of a name are keys, whatever their case; routes are counted from 0. What the keys mean is
+/// checked later, with everything else. What is more specific rules: a variable for
+/// `BREAKER__PROBES` makes a table of a breaker that is `off`.
 pub(crate) fn lay_over(root: &mut Node, env: &[(String, String)], problems: &mut Vec<Problem>) {
     let mut ours: Vec<_> = env.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     ours.sort();
@@ -34,8 +35,8 @@ fn set(node: &mut Node, keys: &[String], value: Node, place: &Place) -> Option<(
     if let Value::List(items) = &mut node.value {
         return set(items.get_mut(key.parse::<usize>().ok()?)?, rest, value, place);
     }
-    if matches!(node.value, Value::Null) {
-        node.value = Value::Map(Vec::new());
+    if !matches!(node.value, Value::Map(_)) {
+        *node = Node { value: Value::Map(Vec::new()), place: place.clone() };
     }
     let Value::Map(entries) = &mut node.value else { return None };
     let index = entries.iter().position(|entry| entry.key.eq_ignore_ascii_case(key));

@@ -3,6 +3,7 @@
 pub(crate) const TOP: &[&str] = &["policies", "routes"];
 
 pub(crate) const POLICY: &[&str] = &[
+    "profile",
     "max_retries",
     "backoff",
     "deadline",
@@ -15,6 +16,17 @@ pub(crate) const POLICY: &[&str] = &[
     "pushback",
     "budget",
     "classes",
+    "breaker",
+    "hedge",
+    "rate_limit",
+    "throttle",
+    "bulkhead",
+    "adaptive_limit",
+    "cache",
+    "fallback",
+    "resume",
+    "stall",
+    "chaos",
 ];
 
 /// The compact form, as it is found in other people's files.
@@ -34,9 +46,75 @@ pub(crate) const BUDGET: &[&str] = &[
     "window",
     "throttle",
 ];
-pub(crate) const THROTTLE: &[&str] = &["max_tokens", "token_ratio"];
+pub(crate) const BUDGET_THROTTLE: &[&str] = &["max_tokens", "token_ratio"];
 pub(crate) const CLASS: &[&str] = &["max_retries", "backoff"];
 pub(crate) const ROUTE: &[&str] = &["host", "path", "method", "policy"];
+
+pub(crate) const BREAKER: &[&str] = &[
+    "consecutive_failures",
+    "failure_ratio",
+    "slow_call",
+    "slow_ratio",
+    "window",
+    "min_calls",
+    "open",
+    "pushback_max",
+    "probes",
+    "probe_successes",
+    "half_open_max",
+    "abandoned",
+    "observe_only",
+];
+pub(crate) const HEDGE: &[&str] =
+    &["delay", "initial_delay", "min_delay", "max_delay", "max_hedges"];
+pub(crate) const RATE_LIMIT: &[&str] = &["permits", "per", "burst", "max_wait", "key"];
+pub(crate) const THROTTLE: &[&str] =
+    &["ratio", "window", "padding", "probes_per_second", "refused_max", "count_refused"];
+pub(crate) const BULKHEAD: &[&str] = &["max_in_flight", "queue", "max_wait", "per"];
+pub(crate) const ADAPTIVE_LIMIT: &[&str] = &[
+    "algorithm",
+    "min",
+    "initial",
+    "max",
+    "tolerance",
+    "slow_after",
+    "overload_ratio",
+    "window",
+    "samples",
+    "probe_interval",
+];
+pub(crate) const CACHE: &[&str] = &[
+    "max_bytes",
+    "max_body",
+    "stale_if_error",
+    "stale_while_revalidate",
+    "store",
+    "coalesce",
+    "coalesce_wait",
+];
+pub(crate) const FALLBACK: &[&str] = &["status", "headers", "body", "on"];
+pub(crate) const RESUME: &[&str] = &["max_resumes", "backoff"];
+pub(crate) const STALL: &[&str] = &["idle", "throughput"];
+pub(crate) const THROUGHPUT: &[&str] = &["bytes_per_second", "grace"];
+pub(crate) const CHAOS: &[&str] = &["enabled", "seed", "rules"];
+pub(crate) const CHAOS_RULE: &[&str] = &[
+    "host",
+    "path",
+    "method",
+    "rate",
+    "first",
+    "at_most",
+    "latency",
+    "status",
+    "headers",
+    "reset",
+    "after",
+    "truncate",
+    "slow_body",
+];
+pub(crate) const LATENCY: &[&str] = &["fixed", "from", "to", "median", "sigma", "max"];
+pub(crate) const TRUNCATE: &[&str] = &["bytes", "share"];
+pub(crate) const SLOW_BODY: &[&str] = &["bytes_per_second", "pause"];
 
 /// Returns which of `known` was probably meant by `word`: the nearest, if it is near.
 pub(crate) fn meant<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -71,17 +149,4 @@ fn distance(a: &str, b: &str) -> usize {
 const WORD_MAX: usize = 64;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_key_is_meant_if_it_is_near() {
-        let meant = |word| meant(word, POLICY.iter().copied());
-        assert_eq!(meant("max_retires"), Some("max_retries"));
-        assert_eq!(meant("maxretries"), Some("max_retries"));
-        assert_eq!(meant("dead_line"), Some("deadline"));
-        assert_eq!(meant("budgets"), Some("budget"));
-        assert_eq!(meant("colour"), None);
-        assert_eq!(meant(""), None);
-    }
-}
+mod tests;

@@ -2,8 +2,13 @@
 //!
 //! One format in three notations, YAML, TOML and JSON: `policies` by name, and `routes` that choose
 //! among them. A file is read into one tree whose every value knows where it stands; environment
-//! variables are laid over it; one walker makes [`Settings`] of it. So every error says in which file,
-//! line and column which rule is broken, and what to do.
+//! variables are laid over it; one walker makes [`Settings`] of it. So every error says in which
+//! file, line and column which rule is broken, and what to do.
+//!
+//! Everything that a policy has can be set, each key by the setter of the policy that it belongs
+//! to, in whatever order. A policy may begin with another one's defaults, its `profile`; what most
+//! policies do without, a breaker or a cache, is off unless it has a table of its own, and can be
+//! switched `on` and `off` by the word.
 //!
 //! # Examples
 //!
@@ -30,6 +35,7 @@ mod env;
 mod json;
 mod keys;
 mod problem;
+mod provenance;
 mod settings;
 mod toml;
 mod tree;
@@ -37,8 +43,9 @@ mod units;
 mod walk;
 mod yaml;
 
-pub use config::{Config, Format, Provenance, Route};
+pub use config::{Config, Format, Route};
 pub use problem::{ConfigError, Problem};
+pub use provenance::Provenance;
 pub use settings::{BackoffKind, BackoffSettings, Contradiction, PushbackSettings, Settings};
 pub use units::{InvalidValue, parse_backoff_kind, parse_bytes, parse_duration, parse_jitter};
 

@@ -1,16 +1,20 @@
 //! Settings: the part of a policy that somebody has set, to be laid over what was there before.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redial_core::{
-    Backoff, BudgetPolicy, Class, Growth, InvalidBackoff, Jitter, Policy, PushbackPolicy,
-    RetryPolicy, Rule, Triggers,
+    AdaptivePolicy, Backoff, BreakerPolicy, BudgetPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy,
+    Class, FallbackPolicy, Growth, HedgePolicy, InvalidBackoff, Jitter, Policy, Profile,
+    PushbackPolicy, RateLimitPolicy, ResumePolicy, RetryPolicy, Rule, StallPolicy, ThrottlePolicy,
+    Triggers,
 };
 
 /// What somebody has set of a policy: a file, an environment variable, a flag. What is `None` stays
 /// as it was.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
+    /// What everything else is laid over, in the place of the policy that was there before.
+    pub profile: Option<Profile>,
     /// Attempts after the first, for every transient class.
     pub max_retries: Option<u32>,
     /// Waits, for every transient class.
@@ -35,6 +39,29 @@ pub struct Settings {
     pub budget: Option<BudgetPolicy>,
     /// Rules for single classes, laid over those for all.
     pub classes: Vec<(Class, Option<u32>, BackoffSettings)>,
+    /// When to leave an upstream alone; `Some(None)` never, here and below. A part is whole: it
+    /// replaces the one that was there.
+    pub breaker: Option<Option<BreakerPolicy>>,
+    /// When to send a second copy while the first is out.
+    pub hedge: Option<Option<HedgePolicy>>,
+    /// How many calls a second.
+    pub rate_limit: Option<Option<RateLimitPolicy>>,
+    /// When to refuse calls because the upstream refuses most of them.
+    pub throttle: Option<Option<ThrottlePolicy>>,
+    /// How many calls at once, by a fixed number.
+    pub bulkhead: Option<Option<BulkheadPolicy>>,
+    /// How many attempts at once, learned from how long they take.
+    pub adaptive_limit: Option<Option<AdaptivePolicy>>,
+    /// What a cache may do.
+    pub cache: Option<Option<CachePolicy>>,
+    /// What stands in for an answer that could not be had.
+    pub fallback: Option<Option<Arc<FallbackPolicy>>>,
+    /// How often a download that broke off goes on.
+    pub resume: Option<Option<ResumePolicy>>,
+    /// When a body that brings nothing is given up.
+    pub stall: Option<Option<StallPolicy>>,
+    /// Failures on purpose.
+    pub chaos: Option<Option<Arc<ChaosPolicy>>>,
 }
 
 /// What somebody has set of the waits.
@@ -103,23 +130,59 @@ pub enum Contradiction {
     /// The jitter of the server's wishes is out of its range.
     #[error("pushback jitter {0} is not within 0 to 1")]
     Pushback(f64),
+    /// A breaker's probes have less time than an attempt may take.
+    #[error(
+        "half-open time {half_open_max:?} is below the attempt timeout {attempt_timeout:?}, so a \
+         late success of a probe would count for nothing"
+    )]
+    HalfOpen {
+        /// How long probes may take.
+        half_open_max: Duration,
+        /// How long one attempt may take.
+        attempt_timeout: Duration,
+    },
+    /// A call may wait for its turn until its time is over.
+    #[error("longest wait {max_wait:?} is not below the deadline {deadline:?}")]
+    Wait {
+        /// Where it waits: `bulkhead` or `rate_limit`.
+        part: &'static str,
+        /// How long it may wait.
+        max_wait: Duration,
+        /// How long the whole call may take.
+        deadline: Duration,
+    },
+}
+
+/// A contradiction, and the setting that it is about.
+pub(crate) struct Found {
+    pub(crate) setting: String,
+    pub(crate) contradiction: Contradiction,
 }
 
 impl Settings {
-    /// Lays these settings over `policy`.
+    /// Lays these settings over `policy`, or over their profile, if they have one.
     ///
-    /// Retries and waits go to every transient class, field by field: a class keeps its own first wait
-    /// when only the factor is set. Then [`classes`](Self::classes) specialize single ones.
+    /// Retries and waits go to every transient class, field by field: a class keeps its own first
+    /// wait when only the factor is set. Then [`classes`](Self::classes) specialize single ones.
     ///
     /// # Errors
     ///
     /// Returns [`Contradiction`] when the result would contradict itself.
-    pub fn apply(&self, mut policy: Policy) -> Result<Policy, Contradiction> {
+    pub fn apply(&self, policy: Policy) -> Result<Policy, Contradiction> {
+        self.apply_found(policy).map_err(|found| found.contradiction)
+    }
+
+    /// As [`apply`](Self::apply), and says which setting is to blame.
+    pub(crate) fn apply_found(&self, policy: Policy) -> Result<Policy, Found> {
+        let mut policy = self.profile.map_or(policy, Profile::policy);
         for class in Class::ALL.into_iter().filter(|class| class.is_transient()) {
-            policy.retry = over(&policy, class, self.max_retries, &self.backoff)?;
+            let made = over(&policy, class, self.max_retries, &self.backoff);
+            policy.retry = made.map_err(|error| Found::within("backoff", error))?;
         }
         for (class, max_retries, backoff) in &self.classes {
-            policy.retry = over(&policy, *class, *max_retries, backoff)?;
+            let made = over(&policy, *class, *max_retries, backoff);
+            let waits = format!("classes.{class}.backoff");
+            policy.retry = made.map_err(|error| Found::within(&waits, error))?;
         }
         set(&mut policy.deadline, self.deadline);
         set(&mut policy.attempt_timeout, self.attempt_timeout);
@@ -129,7 +192,29 @@ impl Settings {
         set(&mut policy.trusts_proxy_status, self.trust_proxy_status);
         set(&mut policy.replay_bytes_max, self.replay_body);
         set(&mut policy.budget, self.budget);
-        policy.retry = policy.retry.pushback(self.pushback.over(policy.retry.pushback_policy())?);
+        let pushback = self.pushback.over(policy.retry.pushback_policy());
+        let pushback = pushback.map_err(|error| Found::within("pushback", error))?;
+        policy.retry = policy.retry.pushback(pushback);
+        self.set_parts(&mut policy);
+        self.check_times(&mut policy).map_err(|error| Found::within("", error))?;
+        Ok(policy)
+    }
+
+    fn set_parts(&self, policy: &mut Policy) {
+        set(&mut policy.breaker, self.breaker);
+        set(&mut policy.hedge, self.hedge);
+        set(&mut policy.rate_limit, self.rate_limit);
+        set(&mut policy.throttle, self.throttle);
+        set(&mut policy.bulkhead, self.bulkhead);
+        set(&mut policy.adaptive_limit, self.adaptive_limit);
+        set(&mut policy.cache, self.cache);
+        set(&mut policy.fallback, self.fallback.clone());
+        set(&mut policy.resume, self.resume);
+        set(&mut policy.stall, self.stall);
+        set(&mut policy.chaos, self.chaos.clone());
+    }
+
+    fn check_times(&self, policy: &mut Policy) -> Result<(), Contradiction> {
         if let (Some(attempt_timeout), Some(deadline)) = (policy.attempt_timeout, policy.deadline)
             && deadline <= attempt_timeout
         {
@@ -139,12 +224,52 @@ impl Settings {
             // One that nobody has set gives way: the deadline ends the attempt in any case.
             policy.attempt_timeout = None;
         }
-        Ok(policy)
+        if let (Some(breaker), Some(attempt_timeout)) = (policy.breaker, policy.attempt_timeout)
+            && breaker.half_open_max() < attempt_timeout
+        {
+            let half_open_max = breaker.half_open_max();
+            return Err(Contradiction::HalfOpen { half_open_max, attempt_timeout });
+        }
+        let waits = [
+            ("rate_limit", policy.rate_limit.map(|part| part.longest_wait())),
+            ("bulkhead", policy.bulkhead.map(|part| part.max_wait())),
+        ];
+        for (part, max_wait) in waits {
+            if let (Some(max_wait), Some(deadline)) = (max_wait, policy.deadline)
+                && deadline <= max_wait
+            {
+                return Err(Contradiction::Wait { part, max_wait, deadline });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    fn within(part: &str, contradiction: Contradiction) -> Self {
+        let key = contradiction.key();
+        let dot = if part.is_empty() { "" } else { "." };
+        Self { setting: format!("{part}{dot}{key}"), contradiction }
+    }
+}
+
+impl Contradiction {
+    /// Returns which setting is to blame, within the table that it is about.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::Backoff { error: InvalidBackoff::InitialAboveMax { .. } } => "initial",
+            Self::Backoff { error: InvalidBackoff::Factor(_) } | Self::Factor { .. } => "factor",
+            Self::Backoff { .. } | Self::Pushback(_) => "jitter",
+            Self::AttemptTimeout { .. } => "attempt_timeout",
+            Self::HalfOpen { .. } => "breaker.half_open_max",
+            Self::Wait { part: "bulkhead", .. } => "bulkhead.max_wait",
+            Self::Wait { .. } => "rate_limit.max_wait",
+        }
     }
 }
 
 impl BackoffSettings {
-    fn over(&self, base: &Backoff) -> Result<Backoff, Contradiction> {
+    pub(crate) fn over(&self, base: &Backoff) -> Result<Backoff, Contradiction> {
         let kind = self.kind.unwrap_or(BackoffKind::of(base.growth()));
         let growth = match (kind, self.factor) {
             (BackoffKind::Exponential, factor) => {

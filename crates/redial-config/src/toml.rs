@@ -62,8 +62,11 @@ impl Reader<'_> {
 
 /// A number, or the text of one that is none to us, like `inf` or `0x10`.
 fn number_of(text: &str) -> Value {
-    let number = text.replace('_', "").parse::<f64>().ok().filter(|number| number.is_finite());
-    number.map_or_else(|| Value::Text(text.to_owned()), Value::Number)
+    let text = text.replace('_', "");
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Value::Number(number, text),
+        _ => Value::Text(text),
+    }
 }
 
 fn place(text: &str, start: &Place, offset: usize) -> Place {

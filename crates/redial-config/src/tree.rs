@@ -21,7 +21,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    Number(f64),
+    /// A number, and how it was written.
+    Number(f64, String),
     Text(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -50,7 +51,7 @@ impl Node {
         match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
-            Value::Number(_) => "a number",
+            Value::Number(..) => "a number",
             Value::Text(_) => "text",
             Value::List(_) => "a list",
             Value::Map(_) => "a table",
@@ -62,13 +63,28 @@ impl Node {
         entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
+    /// Returns what stands at `path`, keys with dots between them.
+    pub(crate) fn at(&self, path: &str) -> Option<&Self> {
+        path.split('.').try_fold(self, |node, key| node.get(key))
+    }
+
+    /// Returns what stands as far along `path` as there is something, and how far that is.
+    pub(crate) fn nearest<'a>(&self, path: &'a str) -> (&Self, &'a str) {
+        let (mut node, mut end) = (self, 0);
+        for key in path.split('.') {
+            let Some(inner) = node.get(key) else { break };
+            node = inner;
+            end += key.len() + usize::from(end != 0);
+        }
+        (node, path.get(..end).unwrap_or_default())
+    }
+
     /// Returns the value as a person would write it, for showing where it came from.
     pub(crate) fn text(&self) -> String {
         match &self.value {
             Value::Null => "null".to_owned(),
             Value::Bool(value) => value.to_string(),
-            Value::Number(value) => value.to_string(),
-            Value::Text(value) => value.clone(),
+            Value::Number(_, text) | Value::Text(text) => text.clone(),
             Value::List(items) => {
                 let items: Vec<_> = items.iter().map(Self::text).collect();
                 format!("[{}]", items.join(", "))
@@ -90,7 +106,11 @@ pub(crate) fn plain(text: &str) -> Value {
         _ => {
             let is_number = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
             let number = text.parse::<f64>().ok().filter(|n| is_number && n.is_finite());
-            number.map_or_else(|| Value::Text(text.to_owned()), Value::Number)
+            let text = text.to_owned();
+            match number {
+                Some(number) => Value::Number(number, text),
+                None => Value::Text(text),
+            }
         }
     }
 }

@@ -19,12 +19,13 @@ impl InvalidValue {
     }
 }
 
-/// Reads a duration: numbers with units, like `250ms`, `1.5s` or `1m30s`. The units are `ns`, `us`, `ms`,
-/// `s`, `m`, `h` and `d`; the longest duration is 366 days.
+/// Reads a duration: numbers with units, like `250ms`, `1.5s` or `1m30s`. The units are `ns`, `us`,
+/// `ms`, `s`, `m`, `h` and `d`; the longest duration is 366 days.
 ///
 /// # Errors
 ///
-/// Returns [`InvalidValue`] for anything else; a number without a unit is told which to choose from.
+/// Returns [`InvalidValue`] for anything else; a number without a unit is told which to choose
+/// from.
 ///
 /// # Examples
 ///
@@ -83,25 +84,30 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidValue> {
 ///
 /// Returns [`InvalidValue`] for anything else.
 pub fn parse_bytes(text: &str) -> Result<usize, InvalidValue> {
+    let bytes = usize::try_from(parse_size(text)?).ok().filter(|bytes| *bytes <= BYTES_MAX);
+    bytes.ok_or_else(|| InvalidValue::new(format!("`{text}` is above 64MiB")))
+}
+
+/// Reads a number of bytes of any size, `GiB` and `TiB` included.
+pub(crate) fn parse_size(text: &str) -> Result<u64, InvalidValue> {
     let wrong =
         || InvalidValue::new(format!("`{text}` is no number of bytes; write 65536, 64KiB or 1MiB"));
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let unit = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1_024,
-        "MiB" => 1_024 * 1_024,
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
         _ => return Err(wrong()),
     };
-    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
-    let bytes = bytes.ok_or_else(wrong)?;
-    if BYTES_MAX < bytes {
-        return Err(InvalidValue::new(format!("`{text}` is above 64MiB")));
-    }
-    Ok(bytes)
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(wrong)
 }
 
-/// Reads a jitter: `none`, `full`, `equal`, `additive`, or `proportional:` with a share from 0 to 1.
+/// Reads a jitter: `none`, `full`, `equal`, `additive`, or `proportional:` with a share from 0 to
+/// 1.
 ///
 /// # Errors
 ///
@@ -183,6 +189,9 @@ mod tests {
         assert_eq!(parse_bytes("65536"), Ok(65_536));
         assert_eq!(parse_bytes("64KiB"), Ok(65_536));
         assert_eq!(parse_bytes("64MiB"), Ok(BYTES_MAX));
+        assert_eq!(parse_bytes("1GiB").unwrap_err().to_string(), "`1GiB` is above 64MiB");
+        assert_eq!(parse_size("1TiB"), Ok(1 << 40));
+        assert!(parse_size("99999999TiB").is_err());
         for text in ["", "64 kb", "65MiB", "-1", "1.5KiB"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }

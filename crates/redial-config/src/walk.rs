@@ -1,17 +1,26 @@
 //! From a tree to settings and routes: the one place that knows what the keys mean.
 
+mod adaptive_limit;
+mod body;
+mod breaker;
 mod budget;
+mod bulkhead;
+mod cache;
+mod chaos;
+mod fallback;
+mod hedge;
+mod part;
+mod policy;
+mod rate_limit;
+mod throttle;
 mod value;
-
-use redial_core::Class;
 
 use crate::{
     config::Route,
     keys,
     problem::Problem,
-    settings::{BackoffSettings, PushbackSettings, Settings},
+    settings::Settings,
     tree::{Entry, Node, Place, Value},
-    units,
 };
 
 /// Walks a tree and collects what is wrong with it.
@@ -56,114 +65,6 @@ impl Walker {
             (entry.key.clone(), &entry.node, self.policy(&entry.node, &path))
         };
         entries.iter().map(policy).collect()
-    }
-
-    fn policy(&mut self, node: &Node, path: &str) -> Settings {
-        let Some(entries) = self.table(node, path) else { return Settings::default() };
-        if entries.iter().any(|entry| keys::COMPACT.contains(&entry.key.as_str())) {
-            return self.compact(node, path);
-        }
-        self.known(entries, path, keys::POLICY);
-        let mut settings = Settings::default();
-        for Entry { key, node, .. } in entries {
-            let path = join(path, key);
-            match key.as_str() {
-                "max_retries" => settings.max_retries = self.count(node, &path),
-                "backoff" => settings.backoff = self.backoff(node, &path),
-                "deadline" => settings.deadline = self.limit(node, &path),
-                "attempt_timeout" => settings.attempt_timeout = self.limit(node, &path),
-                "retry_on" => settings.retry_on = self.triggers(node, &path),
-                "idempotent" => settings.idempotent = self.truth(node, &path),
-                "assume_429_unprocessed" => {
-                    settings.assume_429_unprocessed = self.truth(node, &path);
-                }
-                "trust_proxy_status" => settings.trust_proxy_status = self.truth(node, &path),
-                "replay_body" => settings.replay_body = self.read(node, &path, units::parse_bytes),
-                "pushback" => settings.pushback = self.pushback(node, &path),
-                "budget" => settings.budget = self.budget(node, &path),
-                "classes" => settings.classes = self.classes(node, &path),
-                _ => {}
-            }
-        }
-        settings
-    }
-
-    /// `{"maxRetries":3,"initialDelayMs":1000,"backoffFactor":2,"jitterEnabled":true}`: exponential, with
-    /// additive jitter or none.
-    fn compact(&mut self, node: &Node, path: &str) -> Settings {
-        use redial_core::Jitter;
-        let Some(entries) = self.table(node, path) else { return Settings::default() };
-        self.known(entries, path, keys::COMPACT);
-        let mut settings = Settings::default();
-        for Entry { key, node, .. } in entries {
-            let path = join(path, key);
-            match key.as_str() {
-                "maxRetries" => settings.max_retries = self.count(node, &path),
-                "initialDelayMs" => settings.backoff.initial = self.millis(node, &path),
-                "backoffFactor" => settings.backoff.factor = self.number(node, &path),
-                "jitterEnabled" => {
-                    let jitter = |enabled| if enabled { Jitter::Additive } else { Jitter::None };
-                    settings.backoff.jitter = self.truth(node, &path).map(jitter);
-                }
-                "maxDelayMs" => settings.backoff.max = self.millis(node, &path),
-                _ => {}
-            }
-        }
-        settings
-    }
-
-    fn backoff(&mut self, node: &Node, path: &str) -> BackoffSettings {
-        let Some(entries) = self.table(node, path) else { return BackoffSettings::default() };
-        self.known(entries, path, keys::BACKOFF);
-        let mut settings = BackoffSettings::default();
-        for Entry { key, node, .. } in entries {
-            let path = join(path, key);
-            match key.as_str() {
-                "kind" => settings.kind = self.read(node, &path, units::parse_backoff_kind),
-                "initial" => settings.initial = self.read(node, &path, units::parse_duration),
-                "factor" => settings.factor = self.number(node, &path),
-                "max" => settings.max = self.read(node, &path, units::parse_duration),
-                "jitter" => settings.jitter = self.read(node, &path, units::parse_jitter),
-                _ => {}
-            }
-        }
-        settings
-    }
-
-    fn pushback(&mut self, node: &Node, path: &str) -> PushbackSettings {
-        let Some(entries) = self.table(node, path) else { return PushbackSettings::default() };
-        self.known(entries, path, keys::PUSHBACK);
-        let mut settings = PushbackSettings::default();
-        for Entry { key, node, .. } in entries {
-            let path = join(path, key);
-            match key.as_str() {
-                "honor" => settings.honor = self.truth(node, &path),
-                "max" => settings.max = self.read(node, &path, units::parse_duration),
-                "jitter" => settings.jitter = self.number(node, &path),
-                _ => {}
-            }
-        }
-        settings
-    }
-
-    fn classes(&mut self, node: &Node, path: &str) -> Vec<(Class, Option<u32>, BackoffSettings)> {
-        let Some(entries) = self.table(node, path) else { return Vec::new() };
-        self.known(entries, path, &Class::ALL.map(Class::name));
-        let mut classes = Vec::new();
-        for Entry { key, node, .. } in entries {
-            let path = join(path, key);
-            let (Some(class), Some(entries)) = (Class::named(key), self.table(node, &path)) else {
-                continue;
-            };
-            self.known(entries, &path, keys::CLASS);
-            let retries = node.get("max_retries");
-            let max_retries =
-                retries.and_then(|node| self.count(node, &join(&path, "max_retries")));
-            let waits = node.get("backoff");
-            let backoff = waits.map(|node| self.backoff(node, &join(&path, "backoff")));
-            classes.push((class, max_retries, backoff.unwrap_or_default()));
-        }
-        classes
     }
 
     fn routes(&mut self, node: &Node) -> Vec<Route> {
@@ -244,7 +145,10 @@ impl Walker {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    match (path, key) {
+        ("", one) | (one, "") => one.to_owned(),
+        (path, key) => format!("{path}.{key}"),
+    }
 }
 
 const POLICIES_MAX: usize = 1_000;

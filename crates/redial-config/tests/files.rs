@@ -89,7 +89,7 @@ fn validates(value: &Value) -> bool {
 #[test]
 fn every_example_validates_against_the_schema_and_loads() {
     let files = examples();
-    assert!(6 <= files.len());
+    assert!(9 <= files.len());
     for file in files {
         assert!(validates(&as_json(&file)), "{}", file.display());
         assert!(Config::load(&file).is_ok(), "{}", file.display());
@@ -99,7 +99,7 @@ fn every_example_validates_against_the_schema_and_loads() {
 #[test]
 fn the_three_notations_mean_the_same() {
     let [yaml, toml, json] = ["full.yaml", "full.toml", "full.json"].map(load);
-    for name in ["default", "windowed", "grpc", "alone"] {
+    for name in ["default", "guarded", "windowed", "grpc", "alone"] {
         assert!(yaml.policy(name).is_some());
         assert_eq!(yaml.policy(name), toml.policy(name), "{name}");
         assert_eq!(yaml.policy(name), json.policy(name), "{name}");
@@ -242,30 +242,27 @@ fn the_schema_refuses_what_the_walker_refuses() {
         r#"{"policies": {"p": {"budget": {"ratio": 0.1, "max": 5}}}}"#,
         r#"{"policies": {"p": {"classes": {"timeouts": {}}}}}"#,
         r#"{"policies": {"p": {}}, "routes": [{"host": "x"}]}"#,
+        r#"{"policies": {"p": {"profile": "pollly"}}}"#,
+        r#"{"policies": {"p": {"breaker": "of"}}}"#,
+        r#"{"policies": {"p": {"breaker": {"probes": 0}}}}"#,
+        r#"{"policies": {"p": {"breaker": {"window": 10001}}}}"#,
+        r#"{"policies": {"p": {"hedge": {"delay": "p49"}}}}"#,
+        r#"{"policies": {"p": {"rate_limit": {"permits": 1}}}}"#,
+        r#"{"policies": {"p": {"rate_limit": {"permits": 1, "per": "1s", "key": "tenant"}}}}"#,
+        r#"{"policies": {"p": {"throttle": {"refused_max": 0}}}}"#,
+        r#"{"policies": {"p": {"bulkhead": {"max_in_flight": 0}}}}"#,
+        r#"{"policies": {"p": {"adaptive_limit": {"algorithm": "bbr"}}}}"#,
+        r#"{"policies": {"p": {"cache": {"max_body": "1PiB"}}}}"#,
+        r#"{"policies": {"p": {"fallback": {"status": 199}}}}"#,
+        r#"{"policies": {"p": {"stall": {"throughput": {"grace": "1s"}}}}}"#,
+        r#"{"policies": {"p": {"chaos": {"rules": [{"latency": {"fixed": "1s", "to": "2s"}}]}}}}"#,
+        r#"{"policies": {"p": {"chaos": {"rules": [{"truncate": {"bytes": 1, "share": 1}}]}}}}"#,
+        r#"{"policies": {"p": {"chaos": {"rules": [{"slow_body": {}}]}}}}"#,
         r#"{"maxRetries": 3, "max_retries": 3}"#,
     ] {
         assert!(!validates(&serde_json::from_str(text).unwrap()), "{text}");
         assert!(Config::parse(text, Format::Json, "f.json", &[]).is_err(), "{text}");
     }
-}
-
-#[test]
-fn the_schema_knows_the_keys_that_the_walker_knows() {
-    let schema: Value = serde_json::from_str(schema()).unwrap();
-    let keys = |name: &str| {
-        let object = schema["$defs"][name]["properties"].as_object().unwrap();
-        object.keys().cloned().collect::<Vec<_>>()
-    };
-    // An unknown key is answered with all known ones, where none is near.
-    let known = |text: &str| {
-        let said = yaml(text).unwrap_err();
-        let list = said.split("there are ").nth(1).unwrap().to_owned();
-        list.split(", ").map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(keys("policy"), known("policies: { p: { qqqqqqqq: 1 } }"));
-    assert_eq!(keys("backoff"), known("policies: { p: { backoff: { qqqqqqqq: 1 } } }"));
-    assert_eq!(keys("route"), known("policies: { p: {} }\nroutes: [{ policy: p, qqqqqqqq: 1 }]"));
-    assert_eq!(keys("compact"), known("{ maxRetries: 1, qqqqqqqq: 1 }"));
 }
 
 proptest! {
@@ -277,7 +274,7 @@ proptest! {
 
     #[test]
     fn no_change_to_a_good_file_is_too_strange(
-        at in 0_usize..2_000,
+        at in 0_usize..8_000,
         with in "\\PC{0,3}",
         n in 0_usize..3,
     ) {
@@ -322,23 +319,23 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "policies: { p: { backoff: { initial: 2s, max: 1s } } }",
-        "f.yaml:1:16: policies.p: initial delay 2s is above the longest delay 1s; raise the longest delay as well",
+        "f.yaml:1:38: policies.p.backoff.initial: initial delay 2s is above the longest delay 1s; raise the longest delay as well",
     ),
     (
         "policies: { p: { backoff: { initial: 90s } } }",
-        "f.yaml:1:16: policies.p: initial delay 90s is above the longest delay 60s; raise the longest delay as well",
+        "f.yaml:1:38: policies.p.backoff.initial: initial delay 90s is above the longest delay 60s; raise the longest delay as well",
     ),
     (
         "policies: { p: { backoff: { factor: 0.5 } } }",
-        "f.yaml:1:16: policies.p: factor 0.5 is not within 1 to 1000",
+        "f.yaml:1:37: policies.p.backoff.factor: factor 0.5 is not within 1 to 1000",
     ),
     (
         "policies: { p: { backoff: { kind: fixed, factor: 2 } } }",
-        "f.yaml:1:16: policies.p: factor belongs to exponential backoff, not to fixed",
+        "f.yaml:1:50: policies.p.backoff.factor: factor belongs to exponential backoff, not to fixed",
     ),
     (
         "policies: { p: { backoff: { kind: decorrelated, jitter: full } } }",
-        "f.yaml:1:16: policies.p: decorrelated backoff is random by itself and takes no full jitter",
+        "f.yaml:1:57: policies.p.backoff.jitter: decorrelated backoff is random by itself and takes no full jitter",
     ),
     (
         "policies: { p: { backoff: { kind: fibonacci } } }",
@@ -346,7 +343,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "policies: { p: { deadline: 2s, attempt_timeout: 3s } }",
-        "f.yaml:1:16: policies.p: attempt timeout 3s is not below the deadline 2s",
+        "f.yaml:1:49: policies.p.attempt_timeout: attempt timeout 3s is not below the deadline 2s",
     ),
     (
         "policies: { p: { retry_on: 4xx } }",
@@ -362,7 +359,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "policies: { p: { pushback: { jitter: 2 } } }",
-        "f.yaml:1:16: policies.p: pushback jitter 2 is not within 0 to 1",
+        "f.yaml:1:38: policies.p.pushback.jitter: pushback jitter 2 is not within 0 to 1",
     ),
     (
         "policies: { p: { budget: { ratio: 0.1, max: 5 } } }",

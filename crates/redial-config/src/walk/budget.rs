@@ -6,11 +6,16 @@ use super::{Walker, join};
 use crate::{
     keys,
     tree::{Node, Value},
-    units,
 };
 
 impl Walker {
-    pub(super) fn budget(&mut self, node: &Node, path: &str) -> Option<BudgetPolicy> {
+    /// Reads a budget. What is not said of its form is as in `base`, where that has the same form.
+    pub(super) fn budget(
+        &mut self,
+        node: &Node,
+        path: &str,
+        base: BudgetPolicy,
+    ) -> Option<BudgetPolicy> {
         if matches!(&node.value, Value::Text(text) if text == "unlimited") {
             return Some(BudgetPolicy::Unlimited);
         }
@@ -21,32 +26,31 @@ impl Walker {
             ("a window", &["ratio", "window"]),
             ("a throttle", &["throttle"]),
         ];
-        let of = |names: &[&str]| names.iter().any(|name| node.get(name).is_some());
-        let meant: Vec<_> =
-            forms.iter().filter(|(_, names)| of(names)).map(|(form, _)| *form).collect();
-        match meant[..] {
-            [] | ["tokens"] => self.tokens(node, path),
-            ["a window"] => self.window(node, path),
-            ["a throttle"] => self.throttle(node, path),
-            _ => {
-                let rule =
-                    format!("a budget has one form; this has keys of {}", meant.join(" and "));
-                self.wrong(&node.place, path, rule);
-                None
-            }
+        let unsaid = match base {
+            BudgetPolicy::Window(_) => "a window",
+            _ => "tokens",
+        };
+        match self.form(node, path, "a budget", &forms, Some(unsaid))? {
+            "a window" => self.window(node, path, base),
+            "a throttle" => self.budget_throttle(node, path, base),
+            _ => self.tokens(node, path, base),
         }
     }
 
-    fn tokens(&mut self, node: &Node, path: &str) -> Option<BudgetPolicy> {
-        let default = TokenBudget::default();
-        let deposit = self.amount(node, path, "deposit")?.unwrap_or(default.deposit);
-        let max = self.amount(node, path, "max")?.unwrap_or(default.max);
-        let initial = self.amount(node, path, "initial")?;
-        let floor_per_second =
-            self.amount(node, path, "floor")?.unwrap_or(default.floor_per_second);
-        let cost = self.amount(node, path, "cost")?.unwrap_or(default.cost);
-        // One that is not said costs as much as any other.
-        let throttled_cost = self.amount(node, path, "throttled_cost")?.unwrap_or(cost);
+    fn tokens(&mut self, node: &Node, path: &str, base: BudgetPolicy) -> Option<BudgetPolicy> {
+        let base = match base {
+            BudgetPolicy::Tokens(base) => base,
+            _ => TokenBudget::default(),
+        };
+        let deposit = self.amount(node, path, "deposit")?.unwrap_or(base.deposit);
+        let max = self.amount(node, path, "max")?.unwrap_or(base.max);
+        let initial = self.amount(node, path, "initial")?.or(base.initial);
+        let floor_per_second = self.amount(node, path, "floor")?.unwrap_or(base.floor_per_second);
+        let cost = self.amount(node, path, "cost")?.unwrap_or(base.cost);
+        // One that is not said costs as much as any other, unless it did not before.
+        let is_same = base.cost == base.throttled_cost;
+        let unsaid = if is_same { cost } else { base.throttled_cost };
+        let throttled_cost = self.amount(node, path, "throttled_cost")?.unwrap_or(unsaid);
         Some(BudgetPolicy::Tokens(TokenBudget {
             deposit,
             max,
@@ -57,31 +61,41 @@ impl Walker {
         }))
     }
 
-    fn window(&mut self, node: &Node, path: &str) -> Option<BudgetPolicy> {
-        let default = WindowBudget::default();
-        let ratio = self.amount(node, path, "ratio")?.unwrap_or(default.ratio);
-        let floor = self.amount(node, path, "floor")?.unwrap_or(default.floor_per_second);
+    fn window(&mut self, node: &Node, path: &str, base: BudgetPolicy) -> Option<BudgetPolicy> {
+        let base = match base {
+            BudgetPolicy::Window(base) => base,
+            _ => WindowBudget::default(),
+        };
+        let ratio = self.amount(node, path, "ratio")?.unwrap_or(base.ratio);
+        let floor = self.amount(node, path, "floor")?.unwrap_or(base.floor_per_second);
         let window = match node.get("window") {
-            Some(window) => self.read(window, &join(path, "window"), units::parse_duration)?,
-            None => default.window,
+            Some(window) => self.duration(window, &join(path, "window"))?,
+            None => base.window,
         };
         let window = WindowBudget::new(ratio.as_f64(), floor.as_f64(), window);
-        self.valid(node, path, window).map(BudgetPolicy::Window)
+        let place = node.get("window").unwrap_or(node);
+        self.valid(place, &join(path, "window"), window).map(BudgetPolicy::Window)
     }
 
-    fn throttle(&mut self, node: &Node, path: &str) -> Option<BudgetPolicy> {
+    fn budget_throttle(
+        &mut self,
+        node: &Node,
+        path: &str,
+        base: BudgetPolicy,
+    ) -> Option<BudgetPolicy> {
         let throttle = node.get("throttle")?;
         let path = join(path, "throttle");
         let entries = self.table(throttle, &path)?;
-        self.known(entries, &path, keys::THROTTLE);
-        let mut number = |key: &str| {
-            let node = throttle.get(key);
-            if node.is_none() {
-                self.wrong(&throttle.place, &path, format!("a throttle has `{key}`"));
-            }
-            node.and_then(|node| self.number(node, &join(&path, key)))
+        self.known(entries, &path, keys::BUDGET_THROTTLE);
+        let mut number = |key: &str, base: Option<f64>| match base {
+            Some(base) if throttle.get(key).is_none() => Some(base),
+            _ => self.need(throttle, &path, ("a throttle", key), Self::number),
         };
-        let (max, ratio) = (number("max_tokens"), number("token_ratio"));
+        let (max, ratio) = match base {
+            BudgetPolicy::Throttle(base) => (Some(base.max.as_f64()), Some(base.ratio.as_f64())),
+            _ => (None, None),
+        };
+        let (max, ratio) = (number("max_tokens", max), number("token_ratio", ratio));
         let throttle_policy = Throttle::new(max?, ratio?);
         self.valid(throttle, &path, throttle_policy).map(BudgetPolicy::Throttle)
     }
