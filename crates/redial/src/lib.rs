@@ -72,3 +72,40 @@ pub use stall::{
     StallBody, StallFuture, StallTimeout, StallTimeoutLayer, UploadStall, UploadStallLayer,
 };
 pub use throttle::{HttpAdmission, Throttle, ThrottleFuture, ThrottleLayer, Throttles};
+
+/// The code in the pages under `docs/` compiles and does what it says.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/adaptive-limit.md")]
+    struct AdaptiveLimit;
+    #[doc = include_str!("../../../docs/breaker.md")]
+    struct Breaker;
+    #[doc = include_str!("../../../docs/budget.md")]
+    struct Budget;
+    #[doc = include_str!("../../../docs/bulkhead.md")]
+    struct Bulkhead;
+    #[doc = include_str!("../../../docs/cache.md")]
+    struct Cache;
+    #[doc = include_str!("../../../docs/chaos.md")]
+    struct Chaos;
+    #[doc = include_str!("../../../docs/fallback.md")]
+    struct Fallback;
+    #[doc = include_str!("../../../docs/hedging.md")]
+    struct Hedging;
+    #[doc = include_str!("../../../docs/README.md")]
+    struct Index;
+    #[doc = include_str!("../../../docs/observing.md")]
+    struct Observing;
+    #[doc = include_str!("../../../docs/profiles.md")]
+    struct Profiles;
+    #[doc = include_str!("../../../docs/rate-limit.md")]
+    struct RateLimit;
+    #[doc = include_str!("../../../docs/resume.md")]
+    struct Resume;
+    #[doc = include_str!("../../../docs/retry.md")]
+    struct Retry;
+    #[doc = include_str!("../../../docs/throttle.md")]
+    struct Throttle;
+    #[doc = include_str!("../../../docs/timeouts.md")]
+    struct Timeouts;
+}
