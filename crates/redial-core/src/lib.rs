@@ -56,10 +56,14 @@ mod sync;
 mod throttle;
 mod triggers;
 mod verdict;
+mod window;
 
 pub use adaptive::AdaptivePolicy;
 pub use backoff::{Backoff, Growth, InvalidBackoff, Jitter};
-pub use breaker::{BreakerPolicy, BreakerState, TripReason};
+pub use breaker::{
+    Abandoned, Admission, Breaker, BreakerChange, BreakerPolicy, BreakerRefusal, BreakerSnapshot,
+    BreakerState, InvalidBreaker, Ticket, TripReason,
+};
 pub use budget::{
     Budget, BudgetPolicy, InvalidBudget, Throttle, TokenBucket, TokenBudget, Tokens, WindowBucket,
     WindowBudget,
@@ -88,3 +92,4 @@ pub use retry::{Attempt, Decision, Progress, RetryPolicy, Rule, Stop, Why, Withd
 pub use throttle::{AdaptiveThrottle, InvalidThrottle, ThrottlePolicy};
 pub use triggers::{StatusSet, Triggers, UnknownTrigger};
 pub use verdict::{Idempotency, Reading, Verdict};
+pub use window::{Counts, InvalidWindow, Sample, SlidingCounts, Window};

@@ -5,26 +5,22 @@
 #![expect(clippy::float_cmp, reason = "whole billionths are shown exactly")]
 #![expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+#[path = "support/vectors.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
 
 use redial_core::{
     Attempt, Backoff, Budget, BudgetPolicy, Class, Decision, Entropy, Growth, Idempotency, Jitter,
     Reading, RetryPolicy, Stop, Throttle, TokenBucket, Tokens, Verdict, WindowBucket, WindowBudget,
 };
 use serde_json::Value;
+use support::{
+    Outcome::{self, Checked, LeftOut},
+    run,
+};
 
 const ZERO: Duration = Duration::ZERO;
-
-/// Whether a vector applies to us; those that do have been checked.
-enum Outcome {
-    Checked,
-    LeftOut,
-}
-use Outcome::{Checked, LeftOut};
 
 #[test]
 fn backoff_vectors_hold() {
@@ -386,26 +382,6 @@ fn grpc_calls(id: &str, inputs: &Value, expected: &Value) {
     assert_eq!(index - 1, expected["last_attempt_index"].as_u64().unwrap(), "{id}");
     let left = budget.available(now).unwrap().as_f64();
     assert_eq!(left, expected["tokens_after"].as_f64().unwrap(), "{id}");
-}
-
-fn run(family: &str, count: usize, check: impl Fn(&str, &str, &Value, &Value) -> Outcome) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors");
-    let vectors = fs::read_to_string(root.join("vectors.jsonl")).unwrap();
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let vectors = vectors.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let (mut seen, mut wrong) = (0, Vec::<String>::new());
-    for vector in vectors.filter(|vector| vector["family"] == family) {
-        let (id, source) = (vector["id"].as_str().unwrap(), vector["source"].as_str().unwrap());
-        let is_listed = readme.split(|c: char| !c.is_alphanumeric() && c != '-').any(|w| w == id);
-        let is_left_out =
-            matches!(check(id, source, &vector["inputs"], &vector["expected"]), LeftOut);
-        if is_left_out != is_listed {
-            wrong.push(id.to_owned());
-        }
-        seen += 1;
-    }
-    assert!(wrong.is_empty(), "the README must list what is left out, and only that: {wrong:?}");
-    assert_eq!(seen, count, "every vector of the family {family} is looked at");
 }
 
 fn schedule(inputs: &Value, initial: &str, max: &str) -> Backoff {

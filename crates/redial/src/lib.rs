@@ -32,6 +32,7 @@ mod throttle;
 
 pub use assess::{Assess, HttpAssess};
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer};
+pub use breaker::{BreakerLayer, Breakers, CircuitBreaker, CircuitBreakerFuture};
 pub use budgets::Budgets;
 pub use buffer::{BufferAnswer, BufferAnswerLayer, BufferFuture, BufferedBody};
 pub use classify::{Asked, Classify, HttpClassifier};
