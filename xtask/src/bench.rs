@@ -44,7 +44,8 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
 
 fn build() -> Result<PathBuf> {
     let mut build = shell::cargo();
-    build.args(["bench", "-p", "redial-bench", "--bench", "layers", "--no-run"]);
+    build.args(["bench", "-p", "redial-bench", "--no-default-features"]);
+    build.args(["--bench", "layers", "--no-run"]);
     let built = shell::output(build.arg("--message-format=json-render-diagnostics"))?;
     let executables = built.lines().filter_map(|line| line.split("\"executable\":\"").nth(1));
     let last = executables.filter_map(|rest| rest.split('"').next()).next_back();
