@@ -12,15 +12,15 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use redial::{
-    Attempts, Budgets, RetryLayer,
+    Attempts, BoxError, Budgets, RetryLayer, Sent,
     core::{Backoff, BudgetPolicy, Jitter, Policy, TokenBudget, Tokens},
 };
 use redial_hyper::{Error, Transport};
 use redial_testkit::{Reply, Upstream, refused_addr};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -38,11 +38,35 @@ fn request(method: Method, url: &str) -> Request<Full<Bytes>> {
     Request::builder().method(method).uri(url).body(Full::from("one espresso")).unwrap()
 }
 
-async fn fetch(
-    policy: Policy,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<impl Body<Data = Bytes>>, Error> {
-    redial::stack(policy).layer(transport()).oneshot(request).await
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+type Client<B> = BoxCloneSyncService<Request<B>, Answer, Error>;
+
+/// The standard stack over `transport`, without the type that names all of it: the compiler is spared
+/// proving it anew at each use.
+fn over<T, B, A>(policy: Policy, transport: T) -> Client<B>
+where
+    T: Service<Request<Sent<B>>, Response = Response<A>, Error = Error>,
+    T: Clone + Send + Sync + 'static,
+    T::Future: Send,
+    Error: From<A::Error>,
+    A: Body<Data = Bytes> + Unpin + Send + 'static,
+    A::Error: Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+{
+    let stack = redial::stack(policy).layer(transport);
+    let boxed = |answer: Response<_>| answer.map(|body| BodyExt::boxed_unsync(body));
+    BoxCloneSyncService::new(stack.map_response(boxed))
+}
+
+fn client<B>(policy: Policy) -> Client<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+{
+    over(policy, transport())
+}
+
+async fn fetch(policy: Policy, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+    client(policy).oneshot(request).await
 }
 
 /// F. reqwest-retry, fetch-kit and agentgateway repeat it, and the customer pays twice.
@@ -178,7 +202,7 @@ async fn the_connection_is_free_again_during_the_wait() {
     .await;
     let backoff = Backoff::fixed(MS * 400).jitter(Jitter::None).unwrap();
     let policy = Policy { retry: policy().retry.backoff(backoff), ..policy() };
-    let client = redial::stack(policy).layer(transport());
+    let client = client(policy);
     let first = tokio::spawn(client.clone().oneshot(request(Method::GET, &upstream.url("/a"))));
     upstream.until(|upstream| upstream.requests().len() == 1).await;
     tokio::time::sleep(MS * 150).await;
@@ -197,9 +221,8 @@ async fn every_layer_drives_readiness() {
     let upstream = Upstream::script(script).await;
     let patient = policy().retry.max_retries(8);
     let inner = ServiceBuilder::new().concurrency_limit(2).service(transport());
-    let client =
-        redial::stack(Policy { budget: BudgetPolicy::Unlimited, retry: patient, ..policy() })
-            .layer(inner);
+    let policy = Policy { budget: BudgetPolicy::Unlimited, retry: patient, ..policy() };
+    let client = over(policy, inner);
     let client = ServiceBuilder::new().buffer(4).concurrency_limit(3).service(client);
     let calls = (0..8).map(|_| {
         let (mut client, url) = (client.clone(), upstream.url("/"));
@@ -226,7 +249,7 @@ async fn a_streamed_body_is_byte_exact_after_a_break_anywhere() {
         // HTTP/1.1 sends the trailers that were announced.
         let request = Request::put(upstream.url("/")).header("trailer", "x-sum");
         let request = request.body(body).unwrap();
-        let client = redial::stack(policy()).layer(transport());
+        let client = client(policy());
         let answer = client.oneshot(request).await.unwrap();
         assert_eq!(answer.status(), 200);
         let last = upstream.requests().pop().unwrap();
@@ -243,7 +266,7 @@ async fn a_body_above_the_cap_is_sent_whole_and_not_repeated() {
     let policy = Policy { replay_bytes_max: 1_024, ..policy() };
     let body = Full::<Bytes>::from(vec![b'x'; 100_000]);
     let request = Request::put(upstream.url("/")).body(body).unwrap();
-    let answer = redial::stack(policy).layer(transport()).oneshot(request).await.unwrap();
+    let answer = client(policy).oneshot(request).await.unwrap();
     assert_eq!(answer.status(), 503);
     let requests = upstream.requests();
     assert_eq!((requests.len(), requests[0].body.len()), (1, 100_000));
@@ -257,7 +280,7 @@ async fn a_body_above_the_cap_survives_a_refused_connection() {
     let body = Full::<Bytes>::from(vec![b'x'; 100_000]);
     let request = Request::put(format!("http://{addr}/")).body(body).unwrap();
     let started = Instant::now();
-    let outcome = redial::stack(policy).layer(transport()).oneshot(request).await;
+    let outcome = client(policy).oneshot(request).await;
     assert!(outcome.is_err() && MS * 30 <= started.elapsed(), "three retries were made");
 }
 
@@ -266,7 +289,7 @@ async fn a_body_above_the_cap_survives_a_refused_connection() {
 async fn a_dead_connection_and_a_post_are_one_hit() {
     for _ in 0..20 {
         let upstream = Upstream::script([Reply::ok("warm").die(), Reply::ok("paid")]).await;
-        let client = redial::stack(policy()).layer(transport());
+        let client = client(policy());
         let warm = client.clone().oneshot(request(Method::GET, &upstream.url("/warm"))).await;
         warm.unwrap().into_body().collect().await.unwrap();
         upstream.until(|upstream| upstream.connections_open() == 0).await;

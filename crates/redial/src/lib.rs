@@ -67,7 +67,7 @@ pub use redial_core as core;
 pub use replay::{Replay, ReplayBody, Superseded};
 pub use resume::{OnceBody, Resume, ResumeFuture, ResumeLayer, ResumedBody};
 pub use retry::{Attempts, Retry, RetryFuture, RetryLayer};
-pub use stack::{AttemptLayers, CallLayers, Omit, RetryLayers, Stack, StandardStack, stack};
+pub use stack::{AttemptLayers, CallLayers, Omit, RetryLayers, Sent, Stack, StandardStack, stack};
 pub use stall::{
     StallBody, StallFuture, StallTimeout, StallTimeoutLayer, UploadStall, UploadStallLayer,
 };

@@ -21,7 +21,8 @@ use crate::{
     observe::LogEvents,
     policies::PolicyCell,
     rate_limit::{RateLimit, RateLimitLayer},
-    resume::{Resume, ResumeLayer},
+    replay::ReplayBody,
+    resume::{OnceBody, Resume, ResumeLayer},
     retry::{Retry, RetryLayer},
     stall::{StallTimeout, StallTimeoutLayer},
     throttle::{HttpAdmission, Throttle, ThrottleLayer},
@@ -87,6 +88,10 @@ pub struct AttemptLayers<A = HttpAssess, D = HttpAdmission> {
     /// Failures on purpose look to all above like failures of the network.
     pub chaos: ChaosLayer,
 }
+
+/// The body of a request with a body of type `B` where it leaves the standard stack: what a transport
+/// below it has to send.
+pub type Sent<B> = ReplayBody<ReplayBody<OnceBody<B>>>;
 
 /// No layer at all.
 #[derive(Clone, Copy, Debug, Default)]
