@@ -23,7 +23,7 @@ pub use crate::{
 };
 #[cfg(feature = "middleware")]
 pub use crate::{
-    middleware::{RedialMiddleware, Standard, rejection},
+    middleware::{RedialMiddleware, rejection},
     relay::{Relay, RelayFuture, RequestBody},
 };
 

@@ -5,8 +5,9 @@ use std::{fmt, future::poll_fn};
 use bytes::Bytes;
 use http::{Extensions, Request, Response, Uri};
 use http_body::Body;
-use redial::{BoxError, PolicyCell, Rejection, StandardStack};
+use redial::{BoxError, PolicyCell, Rejection};
 use reqwest_middleware::{Middleware, Next};
+use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -15,9 +16,6 @@ use crate::{
     relay::{Desk, Relay, RequestBody},
     response::into_response,
 };
-
-/// The service that [`RedialMiddleware::new`] puts around the rest of the chain.
-pub type Standard = <StandardStack as Layer<Relay>>::Service;
 
 /// A middleware that runs layers of Redial around the middlewares after it and the client.
 ///
@@ -62,8 +60,9 @@ pub type Standard = <StandardStack as Layer<Relay>>::Service;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RedialMiddleware<S = Standard> {
-    service: S,
+pub struct RedialMiddleware {
+    /// Boxed, as every middleware of reqwest is: callers are spared the type that names all layers.
+    service: BoxCloneSyncService<Request<RequestBody>, Response<reqwest::Body>, Error>,
 }
 
 impl RedialMiddleware {
@@ -72,9 +71,7 @@ impl RedialMiddleware {
     pub fn new(policy: impl Into<PolicyCell>) -> Self {
         Self::layered(&redial::stack(policy))
     }
-}
 
-impl<S> RedialMiddleware<S> {
     /// Creates a middleware of any layers: a stack that was changed, or one of one's own.
     ///
     /// # Examples
@@ -87,22 +84,22 @@ impl<S> RedialMiddleware<S> {
     /// let bare = RedialMiddleware::layered(&RetryLayer::new(Policy::default()).observe(LogEvents));
     /// # let _ = (lean, bare);
     /// ```
-    pub fn layered<L>(layer: &L) -> Self
+    pub fn layered<L, T>(layer: &L) -> Self
     where
-        L: Layer<Relay, Service = S>,
+        L: Layer<Relay>,
+        L::Service: Service<Request<RequestBody>, Response = Response<T>, Error = Error>,
+        L::Service: Clone + Send + Sync + 'static,
+        <L::Service as Service<Request<RequestBody>>>::Future: Send,
+        T: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
     {
-        Self { service: layer.layer(Relay::new()) }
+        let service = layer.layer(Relay::new());
+        let wrapped = |answer: Response<T>| answer.map(reqwest::Body::wrap);
+        Self { service: BoxCloneSyncService::new(service.map_response(wrapped)) }
     }
 }
 
 #[async_trait::async_trait]
-impl<S, T> Middleware for RedialMiddleware<S>
-where
-    S: Service<Request<RequestBody>, Response = Response<T>, Error = Error>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send,
-    T: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
-{
+impl Middleware for RedialMiddleware {
     async fn handle(
         &self,
         request: reqwest::Request,
@@ -131,7 +128,7 @@ pub fn rejection(error: &reqwest_middleware::Error) -> Option<&Rejection> {
     }
 }
 
-impl<S> fmt::Debug for RedialMiddleware<S> {
+impl fmt::Debug for RedialMiddleware {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedialMiddleware").finish_non_exhaustive()
     }

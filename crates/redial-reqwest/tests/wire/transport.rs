@@ -1,21 +1,34 @@
 //! reqwest as the transport below a stack of layers.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use redial::BufferAnswerLayer;
-use redial_reqwest::into_response;
-use tower::{Layer, ServiceExt, util::MapRequestLayer};
+use redial_reqwest::{Error, into_response};
+use tower::{
+    Layer, ServiceExt,
+    util::{BoxCloneSyncService, MapRequestLayer},
+};
 
 use super::*;
 
-fn post(url: &str, body: &'static str) -> http::Request<Full<Bytes>> {
-    http::Request::post(url).body(Full::from(body)).unwrap()
+type Sent = http::Request<reqwest::Body>;
+
+/// The standard stack over reqwest, without the type that names all of it.
+fn standard() -> BoxCloneSyncService<Sent, http::Response<reqwest::Body>, Error> {
+    let stack = redial::stack(Policy::default()).layer(ReqwestTransport::new(Client::new()));
+    let stack = ServiceExt::<Sent>::map_response(stack, |answer: http::Response<_>| {
+        answer.map(reqwest::Body::wrap)
+    });
+    BoxCloneSyncService::new(stack)
+}
+
+fn post(url: &str, body: &'static str) -> Sent {
+    http::Request::post(url).body(reqwest::Body::from(body)).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_standard_stack_stands_on_it() {
     let upstream = Upstream::script([Reply::status(503), Reply::reset(), Reply::ok("paid")]).await;
-    let service = redial::stack(Policy::default()).layer(ReqwestTransport::new(Client::new()));
+    let service = standard();
     let request = http::Request::get(upstream.url("/x")).body(reqwest::Body::default()).unwrap();
     let answer = into_response(soon(service.oneshot(request)).await.unwrap());
     assert_eq!(attempts(&answer), 3);
@@ -61,7 +74,7 @@ async fn a_post_is_not_repeated_when_the_target_of_its_redirect_is_down() {
     let nowhere = format!("http://{}/", refused_addr());
     let upstream = Upstream::script([Reply::status(303).header("location", nowhere)]).await;
     for body in ["one order", ""] {
-        let service = redial::stack(Policy::default()).layer(ReqwestTransport::new(Client::new()));
+        let service = standard();
         let error = soon(service.oneshot(post(&upstream.url("/"), body))).await.unwrap_err();
         assert_eq!(error.fault(), Fault::ConnectionRefused);
         assert_eq!(error.evidence(), Evidence::MaybeApplied);
@@ -72,7 +85,7 @@ async fn a_post_is_not_repeated_when_the_target_of_its_redirect_is_down() {
 #[tokio::test(start_paused = true)]
 async fn a_request_may_bring_its_own_policy_here_too() {
     let upstream = Upstream::script([Reply::status(503), Reply::ok("paid")]).await;
-    let service = redial::stack(Policy::default()).layer(ReqwestTransport::new(Client::new()));
+    let service = standard();
     let mut request = post(&upstream.url("/"), "one order");
     let own = Policy { is_idempotent: true, ..Policy::default() };
     request.extensions_mut().insert(Arc::new(own));
@@ -84,7 +97,7 @@ async fn the_timeout_of_a_request_that_was_reqwests_holds() {
     let upstream = Upstream::script([Reply::hang()]).await;
     let request = Client::new().post(upstream.url("/")).timeout(SECOND).build().unwrap();
     let request = http::Request::try_from(request).unwrap();
-    let service = redial::stack(Policy::default()).layer(ReqwestTransport::new(Client::new()));
+    let service = standard();
     let error = soon(service.oneshot(request)).await.unwrap_err();
     assert_eq!((error.fault(), error.is_rejection()), (Fault::AttemptTimeout, false));
 }
