@@ -44,6 +44,7 @@ const PAPERS: &[&str] = &[
     "STYLE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "COMPARE.md",
     "LICENSE-MIT",
     "LICENSE-APACHE",
 ];

@@ -44,7 +44,7 @@ pub(crate) const STACKS: &[Stack] = &[
     Stack {
         name: "redial: retry, breaker",
         setup: "as above; default breaker: 10 failures in a row, or half of at least 100 within 10 s; \
-                open for 5 s, doubling to 60 s",
+                open for 5 s, doubling to 15 s",
         refuses: true,
         reads_system_clock: false,
         make: |upstream, seed| {

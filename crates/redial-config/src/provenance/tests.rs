@@ -39,7 +39,7 @@ fn a_part_that_is_on_is_listed_key_by_key() {
     assert_eq!(of_one(policy, "breaker.min_calls"), pair("100", "default"));
     assert_eq!(of_one(policy, "breaker.window"), pair("10s", "default"));
     assert_eq!(of_one(policy, "breaker.slow_call"), pair("none", "default"));
-    let open = "{kind: exponential, initial: 5s, factor: 2, max: 60s, jitter: proportional:0.2}";
+    let open = "{kind: exponential, initial: 5s, factor: 2, max: 15s, jitter: proportional:0.2}";
     assert_eq!(of_one(policy, "breaker.open"), pair(open, "default"));
     assert_eq!(of_one(policy, "breaker"), None);
     assert_eq!(of_one("{breaker: on}", "breaker"), pair("on", "f.yaml:2:16"));

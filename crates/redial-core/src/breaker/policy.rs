@@ -150,7 +150,7 @@ impl BreakerPolicy {
     }
 
     /// Stays open for what `open` says, whose step is the number of trips since it was last closed. 5 s
-    /// doubling up to 60 s, ± 20 %, unless set.
+    /// doubling up to 15 s, ± 20 %, unless set.
     ///
     /// # Errors
     ///
@@ -379,14 +379,15 @@ impl Default for BreakerPolicy {
     ///   practically never, where half of 20 comes within hundreds of windows.
     /// - 100 calls: the minimum of Polly and resilience4j; a half: resilience4j; a window of 10 s:
     ///   linkerd2-proxy.
-    /// - Open for 5 s (Polly) growing to 60 s (resilience4j) by ± 20 % (gRFC A6).
+    /// - Open for 5 s (Polly) growing to 15 s by ± 20 % (gRFC A6): doubling to 60 s, callers were refused for
+    ///   20 s on average after an outage had ended, and up to 34 s (`COMPARE.md`).
     /// - The upstream's wish up to 120 s, which is what retries accept, too (R38).
     /// - 2 successes (Semian's `success_threshold` in B12) of 3 probes; 60 s for them: more than the
     ///   30 s that an attempt may take, so that a slow success still counts.
     /// - Abandoned calls are ignored: a hedge's loser and a caller that leaves say nothing about the
     ///   upstream, and an attempt timeout below the breaker is seen.
     fn default() -> Self {
-        let open = Backoff::doubling(Duration::from_secs(5), Duration::from_secs(60));
+        let open = Backoff::doubling(Duration::from_secs(5), Duration::from_secs(15));
         Self {
             consecutive_failures: 10,
             failure_ratio: Share { millionths: 500_000 },
