@@ -97,6 +97,25 @@ fn a_window_that_closes_loses_no_place_and_keeps_its_limits() {
     });
 }
 
+#[test]
+fn a_policy_that_takes_over_while_a_window_closes_has_the_last_word() {
+    let now = epoch();
+    loom::model(move || {
+        let policy = AdaptivePolicy::default().with_limits(1, 2, 3).unwrap();
+        let policy = policy.with_window(Duration::ZERO, 1).unwrap();
+        let limit = Arc::new(AdaptiveLimit::new(&policy, now));
+        let other = Arc::clone(&limit);
+        let thread = thread::spawn(move || {
+            let permit = LimitPermit::try_acquire(&*other, now).unwrap();
+            permit.record(Health::Overloaded, false, now);
+        });
+        let next = limit.succeeded_by(&policy.with_limits(5, 5, 9).unwrap(), now);
+        thread.join().unwrap();
+        assert!((5..=9).contains(&next.limit()), "{}", next.limit());
+        assert_eq!(next.in_flight(), 0);
+    });
+}
+
 #[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
 fn epoch() -> Instant {
     Instant::now()
