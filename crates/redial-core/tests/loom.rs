@@ -3,10 +3,12 @@
 //! Run with `cargo xtask loom`.
 #![cfg(loom)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loom::{sync::Arc, thread};
-use redial_core::{TokenBucket, Tokens, WindowBucket};
+use redial_core::{
+    Budget, BudgetPolicy, Class, Reading, Throttle, TokenBucket, Tokens, Verdict, WindowBucket,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -79,5 +81,24 @@ fn an_old_deposit_expires_once() {
         thread.join().unwrap();
         assert!(!early, "what has expired cannot be taken");
         assert_eq!(bucket.available(SECOND), Tokens::ONE);
+    });
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
+fn failures_and_successes_move_a_throttle_each_by_its_own() {
+    let now = Instant::now();
+    loom::model(move || {
+        let policy = BudgetPolicy::Throttle(Throttle::new(4.0, 0.5).unwrap());
+        let budget = Arc::new(Budget::new(&policy, 3, now));
+        let failed = Reading::new(Verdict::Transient(Class::Server));
+        budget.deposit(&failed);
+        let other = Arc::clone(&budget);
+        let thread = thread::spawn(move || other.deposit(&failed));
+        budget.deposit(&Reading::SUCCESS);
+        thread.join().unwrap();
+        let left = budget.available(now).unwrap();
+        assert_eq!(left, Tokens::try_from(2.5).unwrap());
+        assert!(budget.withdraw(now), "more than half of four");
     });
 }

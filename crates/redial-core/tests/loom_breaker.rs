@@ -229,6 +229,29 @@ fn a_probe_that_fails_and_one_that_goes_well_make_one_change() {
 }
 
 #[test]
+fn a_snapshot_taken_during_a_trip_shows_one_state() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let bench = Bench::new(policy());
+        let failed = bench.admit(Duration::ZERO).unwrap();
+        let there = Arc::clone(&bench);
+        let thread = thread::spawn(move || there.record(failed, Health::Failed, Duration::ZERO));
+        let seen = bench.breaker.snapshot(bench.now);
+        thread.join().unwrap();
+        let reason = TripReason::ConsecutiveFailures { failures: 1 };
+        match seen.state {
+            BreakerState::Closed => assert_eq!((seen.until, seen.trips), (None, 0)),
+            BreakerState::Open => {
+                assert_eq!((seen.until, seen.trips), (Some(bench.now + SECOND), 1));
+                assert_eq!(seen.last_trip, Some(reason));
+            }
+            BreakerState::HalfOpen => panic!("nobody came after the trip"),
+        }
+    });
+}
+
+#[test]
 fn a_hand_and_a_trip_make_one_state() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(2);
