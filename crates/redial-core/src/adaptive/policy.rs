@@ -176,7 +176,7 @@ impl AdaptivePolicy {
         window: Duration,
         samples_min: u32,
     ) -> Result<Self, InvalidAdaptiveLimit> {
-        if 60 < window.as_secs() || samples_min == 0 {
+        if WINDOW_NANOS_MAX < window.as_nanos() || samples_min == 0 {
             return Err(InvalidAdaptiveLimit::Window { window, samples_min });
         }
         (self.window, self.samples_min) = (window, samples_min);
@@ -193,7 +193,7 @@ impl AdaptivePolicy {
         mut self,
         probe_interval: Duration,
     ) -> Result<Self, InvalidAdaptiveLimit> {
-        if probe_interval.as_secs() < 1 || 3_600 < probe_interval.as_secs() {
+        if probe_interval.as_secs() < 1 || HOUR_NANOS < probe_interval.as_nanos() {
             return Err(InvalidAdaptiveLimit::ProbeInterval(probe_interval));
         }
         self.probe_interval = probe_interval;
@@ -384,6 +384,9 @@ impl std::error::Error for InvalidAdaptiveLimit {}
 const LEFT_AFTER_CUT: f64 = 0.9;
 const SMOOTHING: f64 = 0.2;
 const HEADROOM: f64 = 4.0;
+
+const WINDOW_NANOS_MAX: u128 = 60_000_000_000;
+const HOUR_NANOS: u128 = 3_600_000_000_000;
 
 /// What a latency is at least, so that nothing is divided by zero.
 const LEAST: Duration = Duration::from_micros(1);
