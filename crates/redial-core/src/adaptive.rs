@@ -261,7 +261,7 @@ impl<L: Deref<Target = AdaptiveLimit>> LimitPermit<L> {
     }
 
     /// Takes note of how the attempt ended, at `now`: the head of its answer, or its error. To be called
-    /// once at most.
+    /// once at most. Returns how the limit moved, where this attempt closed a window and it did.
     ///
     /// The latency counts if all was well and this was the call's first attempt, not a repeated one
     /// (`is_repeat`): a retry reaches an upstream in trouble, and a hedge one that was chosen for being
@@ -275,7 +275,7 @@ impl<L: Deref<Target = AdaptiveLimit>> LimitPermit<L> {
     ///
     /// It would have taken at least that long. So if that is longer than answers took of late, it counts
     /// as a latency; otherwise nothing can be told. Were it ignored, an upstream that is slower than its
-    /// callers are patient would never be noticed.
+    /// callers are patient would never be noticed. Returns what [`record`](Self::record) does.
     pub fn abandon(&self, is_repeat: bool, now: Instant) -> Option<LimitChange> {
         let took = now.saturating_duration_since(self.started);
         let late = match self.limit.estimate.try_lock() {

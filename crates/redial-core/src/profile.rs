@@ -43,7 +43,8 @@ pub enum Profile {
     /// lets a fleet of sidecars keep an outage going; the default budget stands in for it.
     Envoy,
     /// AWS SDKs' standard mode 2.1: 2 retries, from 50 ms, throttled from 1 s, up to 20 s, full jitter; a
-    /// bucket of 500 from which a retry takes 14, a throttled one 5.
+    /// bucket of 500 from which a retry takes 14, a throttled one 5. A success puts one back; one that a
+    /// retry brought gives back what that cost, and, other than with AWS, the one as well.
     Aws,
 }
 

@@ -22,14 +22,15 @@ pub struct ResumePolicy {
 }
 
 impl ResumePolicy {
-    /// Sets how often one download goes on at most, whether that brought anything or not. 0 never.
+    /// Sets how often one download goes on at most, whether that brought anything or not. 0 never; 10
+    /// unless set.
     #[must_use]
     pub const fn max_resumes(self, max_resumes: u32) -> Self {
         Self { max_resumes, ..self }
     }
 
     /// Sets how long to wait before going on. A resume that brought something starts the schedule
-    /// anew.
+    /// anew. 500 ms doubling up to 60 s, with full jitter, unless set.
     #[must_use]
     pub const fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }

@@ -95,14 +95,14 @@ pub enum InvalidAdaptiveLimit {
 }
 
 impl AdaptivePolicy {
-    /// Learns by `algorithm`.
+    /// Learns by `algorithm`. [`LimitAlgorithm::Gradient2`] unless set.
     #[must_use]
     pub const fn with_algorithm(mut self, algorithm: LimitAlgorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
 
-    /// Begins at `initial` and stays within `min` and `max`.
+    /// Begins at `initial` and stays within `min` and `max`. 1, 20 and 200 unless set.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl AdaptivePolicy {
     }
 
     /// Lets the latency of a window be `tolerance` times the long-term one before the limit shrinks.
-    /// For [`LimitAlgorithm::Gradient2`] only.
+    /// 1.5 unless set. For [`LimitAlgorithm::Gradient2`] only.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl AdaptivePolicy {
         Ok(self)
     }
 
-    /// Takes an answer that took this long, or longer, as a sign of overload. For
+    /// Takes an answer that took this long, or longer, as a sign of overload. 5 s unless set. For
     /// [`LimitAlgorithm::Aimd`] only; the others learn what is slow.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl AdaptivePolicy {
     }
 
     /// Cuts the limit by a tenth after a window in which this share of the attempts, or more, were
-    /// [`Overloaded`](crate::Health::Overloaded).
+    /// [`Overloaded`](crate::Health::Overloaded). 0.1 unless set.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl AdaptivePolicy {
     }
 
     /// Moves the limit after at least `window`, twice the latency, and `samples_min` attempts that
-    /// ended: whichever takes longest. A zero `window` leaves the other two.
+    /// ended: whichever takes longest. A zero `window` leaves the other two. 1 s and 10 unless set.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl AdaptivePolicy {
     }
 
     /// Measures the latency without load at least this often, by lowering the limit for a few round
-    /// trips; unless calls were few enough meanwhile for it to be seen anyway.
+    /// trips; unless calls were few enough meanwhile for it to be seen anyway. 30 s unless set.
     ///
     /// # Errors
     ///
