@@ -55,9 +55,7 @@ fn deposits_and_withdrawals_add_up() {
 
 #[test]
 fn a_window_hands_out_its_reserve_once() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         let bucket = Arc::new(WindowBucket::new(SECOND, Tokens::ONE));
         let other = Arc::clone(&bucket);
         let thread = thread::spawn(move || other.take(Tokens::ONE, Duration::ZERO));
@@ -70,9 +68,7 @@ fn a_window_hands_out_its_reserve_once() {
 
 #[test]
 fn an_old_deposit_expires_once() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
-    model.check(|| {
+    loom::model(|| {
         let bucket = Arc::new(WindowBucket::new(SECOND, Tokens::ZERO));
         bucket.put(Tokens::whole(5), Duration::ZERO);
         let other = Arc::clone(&bucket);

@@ -76,8 +76,9 @@ fn whoever_waits_is_seen_by_whoever_leaves() {
 
 #[test]
 fn a_window_that_closes_loses_no_place_and_keeps_its_limits() {
+    // Without a bound it runs for minutes.
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
+    model.preemption_bound = Some(3);
     let now = epoch();
     model.check(move || {
         let policy = AdaptivePolicy::default().with_limits(1, 2, 3).unwrap();
