@@ -58,3 +58,21 @@ impl Default for ResumePolicy {
         Self { max_resumes: 10, backoff: Backoff::doubling(Duration::from_millis(500), longest) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_says_what_it_was_told_and_a_download_goes_on_ten_times_unless_set() {
+        let policy = ResumePolicy::default();
+        let millis = Duration::from_millis;
+        assert_eq!(policy.resumes(), 10);
+        assert_eq!(
+            [1, 2, 9].map(|n| policy.schedule().ceiling(n)),
+            [500, 1_000, 60_000].map(millis)
+        );
+        let policy = policy.max_resumes(0).backoff(Backoff::fixed(millis(7)));
+        assert_eq!((policy.resumes(), *policy.schedule()), (0, Backoff::fixed(millis(7))));
+    }
+}
