@@ -24,7 +24,7 @@ use self::{estimate::Estimate, samples::Samples};
 use crate::{
     gate::Gate,
     health::Health,
-    sync::{Arc, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, yield_now},
 };
 
 /// The attempts in flight to one upstream, and the limit on them, which moves.
@@ -113,16 +113,18 @@ impl AdaptiveLimit {
     /// was learned as far as the policy allows it. This one learns no more.
     #[must_use]
     pub fn succeeded_by(&self, policy: &AdaptivePolicy, now: Instant) -> Self {
-        self.is_retired.store(1, Ordering::Relaxed);
         let now = self.epoch.time(now);
-        let estimate = match self.estimate.try_lock() {
-            Ok(estimate) => estimate.under(policy, now),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().under(policy, now),
-            // Its window is just closing. All that is lost is the baseline.
-            Err(TryLockError::WouldBlock) => Estimate::beginning_at(self.gate.limit(), policy, now),
+        let held = self.estimate_held();
+        let estimate = match &held {
+            Some(estimate) => estimate.under(policy, now),
+            None => Estimate::beginning_at(self.gate.limit(), policy, now),
         };
+        // Both while no window can close: whoever closes the next one sees that this limit is retired,
+        // and cannot undo what the new policy says.
+        self.is_retired.store(1, Ordering::Relaxed);
+        self.gate.set_limit(estimate.limit());
+        drop(held);
         let gate = Arc::clone(&self.gate);
-        gate.set_limit(estimate.limit());
         Self::with(policy, self.epoch, now, gate, estimate)
     }
 
@@ -166,6 +168,19 @@ impl AdaptiveLimit {
             estimate: Mutex::new(estimate),
             is_retired: AtomicU64::new(0),
         }
+    }
+
+    /// Takes the estimate for longer than a read. Whoever closes a window has it for a few hundred
+    /// instructions; `None` is for a thread that was stopped amid them.
+    fn estimate_held(&self) -> Option<MutexGuard<'_, Estimate>> {
+        for _ in 0..ATTEMPTS_MAX {
+            match self.estimate.try_lock() {
+                Ok(estimate) => return Some(estimate),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => yield_now(),
+            }
+        }
+        None
     }
 
     fn enter(&self, now: Instant) -> Result<u32, u32> {
@@ -246,7 +261,7 @@ impl<L: Deref<Target = AdaptiveLimit>> LimitPermit<L> {
     }
 
     /// Takes note of how the attempt ended, at `now`: the head of its answer, or its error. To be called
-    /// once at most.
+    /// once at most. Returns how the limit moved, where this attempt closed a window and it did.
     ///
     /// The latency counts if all was well and this was the call's first attempt, not a repeated one
     /// (`is_repeat`): a retry reaches an upstream in trouble, and a hedge one that was chosen for being
@@ -260,7 +275,7 @@ impl<L: Deref<Target = AdaptiveLimit>> LimitPermit<L> {
     ///
     /// It would have taken at least that long. So if that is longer than answers took of late, it counts
     /// as a latency; otherwise nothing can be told. Were it ignored, an upstream that is slower than its
-    /// callers are patient would never be noticed.
+    /// callers are patient would never be noticed. Returns what [`record`](Self::record) does.
     pub fn abandon(&self, is_repeat: bool, now: Instant) -> Option<LimitChange> {
         let took = now.saturating_duration_since(self.started);
         let late = match self.limit.estimate.try_lock() {
@@ -286,6 +301,8 @@ impl fmt::Debug for AdaptiveLimit {
             .finish_non_exhaustive()
     }
 }
+
+const ATTEMPTS_MAX: u32 = 1_000;
 
 #[cfg(test)]
 mod tests;

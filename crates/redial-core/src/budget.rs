@@ -23,8 +23,8 @@ use crate::{
 
 /// The account from which retries to one origin are paid.
 ///
-/// A retry costs one token. Where tokens come from is the [`BudgetPolicy`]'s business. Shared by
-/// reference; every operation is a few atomic instructions.
+/// A retry costs one token, unless a [`TokenBudget`] says otherwise. Where tokens come from is the
+/// [`BudgetPolicy`]'s business. Shared by reference; every operation is a few atomic instructions.
 ///
 /// # Examples
 ///
@@ -58,7 +58,9 @@ enum Kind {
 }
 
 impl Budget {
-    /// Opens an account at `now` for calls that may make `max_retries` retries each.
+    /// Opens an account at `now` for calls that may make `max_retries` retries each: where a
+    /// [`TokenBudget`] names no start, it starts with what those cost. Other policies do not look at the
+    /// number.
     #[must_use]
     pub fn new(policy: &BudgetPolicy, max_retries: u32, now: Instant) -> Self {
         let kind = match policy {

@@ -167,7 +167,7 @@ impl CachePolicy {
     ///
     /// Returns [`InvalidCache::Wait`] when it is out of range.
     pub const fn with_wait_max(self, wait_max: Duration) -> Result<Self, InvalidCache> {
-        if wait_max.as_millis() == 0 || 3_600_000 < wait_max.as_millis() {
+        if wait_max.as_millis() == 0 || HOUR_NANOS < wait_max.as_nanos() {
             return Err(InvalidCache::Wait(wait_max));
         }
         Ok(Self { wait_max, ..self })
@@ -318,6 +318,7 @@ impl std::error::Error for InvalidCache {}
 const KIB: u64 = 1_024;
 
 /// 2^31 s: what a cache takes for "as long as can be" (RFC 9111 §1.2.2).
+const HOUR_NANOS: u128 = 3_600_000_000_000;
 const SPAN_MAX: Duration = Duration::from_secs(1 << 31);
 
 #[cfg(test)]

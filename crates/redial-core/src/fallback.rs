@@ -88,8 +88,9 @@ impl FallbackPolicy {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidFallback`] when name or value are not what RFC 9110 §5 calls one, or the name
-    /// is one that frames the body.
+    /// Returns [`InvalidFallback`] when the name is no token (RFC 9110 §5.6.2), the value has other
+    /// characters than visible ASCII, spaces and tabs, the name is one that frames the body or the
+    /// connection, or there are 64 already.
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, InvalidFallback> {
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(InvalidFallback::HeaderName(name.to_owned()));

@@ -64,7 +64,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// Returns the limit if there is no room.
+    /// Returns the limit if there is no room, or somebody waits.
     #[inline]
     pub fn try_enter(&self) -> Result<u32, u32> {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -82,7 +82,8 @@ impl Gate {
 
     /// Leaves; returns whether anybody waits, who is to be let in then.
     ///
-    /// To be called once for each that entered.
+    /// To be called once for each that entered: one call too many takes from the other counts, and nothing
+    /// notices. Whoever owns the gate hands out permits that do it when dropped.
     #[inline]
     pub fn leave(&self) -> bool {
         Counts::unpack(self.word.fetch_sub(1, Ordering::AcqRel)).waiting != 0

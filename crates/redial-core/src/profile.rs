@@ -43,7 +43,8 @@ pub enum Profile {
     /// lets a fleet of sidecars keep an outage going; the default budget stands in for it.
     Envoy,
     /// AWS SDKs' standard mode 2.1: 2 retries, from 50 ms, throttled from 1 s, up to 20 s, full jitter; a
-    /// bucket of 500 from which a retry takes 14, a throttled one 5.
+    /// bucket of 500 from which a retry takes 14, a throttled one 5. A success puts one back; one that a
+    /// retry brought gives back what that cost, and, other than with AWS, the one as well.
     Aws,
 }
 
@@ -195,7 +196,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attempt, Decision, Idempotency, Proof, Reading, Stop, Verdict};
+    use crate::{Attempt, Decision, Fault, Idempotency, Proof, Reading, Stop, Verdict};
 
     #[test]
     fn profiles_answer_to_their_names_and_are_valid() {
@@ -223,6 +224,29 @@ mod tests {
             let decision = profile.policy().retry.decide(&post, None, 0);
             assert_eq!(decision, Decision::Stop(Stop::MaybeApplied), "{profile}");
         }
+    }
+
+    #[test]
+    fn what_an_origin_does_not_bound_its_profile_does_not_bound_either() {
+        for profile in [Profile::Cenkalti, Profile::Polly] {
+            assert_eq!(profile.policy().budget, BudgetPolicy::Unlimited, "{profile}");
+        }
+        for profile in [Profile::Cenkalti, Profile::Envoy] {
+            assert_eq!(profile.policy().attempt_timeout, None, "{profile}");
+        }
+    }
+
+    #[test]
+    fn envoys_profile_repeats_what_envoy_calls_5xx_within_15_s_and_hears_no_wishes() {
+        let policy = Profile::Envoy.policy();
+        assert_eq!(policy.deadline, Some(Duration::from_secs(15)));
+        assert_eq!(policy.retry.most_retries(), 1);
+        assert_eq!(*policy.retry.pushback_policy(), PushbackPolicy::ignored());
+        let statuses = [500, 503, 599, 408, 425, 429].map(|s| policy.triggers.statuses.contains(s));
+        assert_eq!(statuses, [true, true, true, false, false, false]);
+        let faults = [Fault::ConnectionRefused, Fault::ConnectionReset, Fault::RefusedStream];
+        assert!(faults.into_iter().all(|fault| policy.triggers.faults.contains(fault)));
+        assert!(!policy.triggers.faults.contains(Fault::ResponseTruncated));
     }
 
     #[test]

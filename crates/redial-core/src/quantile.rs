@@ -94,7 +94,8 @@ impl Quantile {
 }
 
 impl LatencyWindow {
-    /// Creates an empty window of this length.
+    /// Creates an empty window of this length, whose slices can be told apart for 1.4 billion times as
+    /// long: 45 years for a second. Nothing leaves it after that.
     #[must_use]
     pub fn new(window: Duration) -> Self {
         let slice = window.as_nanos() / SLICES as u128;

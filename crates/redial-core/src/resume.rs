@@ -22,14 +22,15 @@ pub struct ResumePolicy {
 }
 
 impl ResumePolicy {
-    /// Sets how often one download goes on at most, whether that brought anything or not. 0 never.
+    /// Sets how often one download goes on at most, whether that brought anything or not. 0 never; 10
+    /// unless set.
     #[must_use]
     pub const fn max_resumes(self, max_resumes: u32) -> Self {
         Self { max_resumes, ..self }
     }
 
     /// Sets how long to wait before going on. A resume that brought something starts the schedule
-    /// anew.
+    /// anew. 500 ms doubling up to 60 s, with full jitter, unless set.
     #[must_use]
     pub const fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
@@ -55,5 +56,23 @@ impl Default for ResumePolicy {
     fn default() -> Self {
         let longest = Duration::from_secs(60);
         Self { max_resumes: 10, backoff: Backoff::doubling(Duration::from_millis(500), longest) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_says_what_it_was_told_and_a_download_goes_on_ten_times_unless_set() {
+        let policy = ResumePolicy::default();
+        let millis = Duration::from_millis;
+        assert_eq!(policy.resumes(), 10);
+        assert_eq!(
+            [1, 2, 9].map(|n| policy.schedule().ceiling(n)),
+            [500, 1_000, 60_000].map(millis)
+        );
+        let policy = policy.max_resumes(0).backoff(Backoff::fixed(millis(7)));
+        assert_eq!((policy.resumes(), *policy.schedule()), (0, Backoff::fixed(millis(7))));
     }
 }

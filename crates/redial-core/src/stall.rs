@@ -76,7 +76,7 @@ pub enum InvalidStall {
 }
 
 impl StallPolicy {
-    /// Sets how long a body may bring nothing; `None` for as long as it likes.
+    /// Sets how long a body may bring nothing; `None` for as long as it likes. 20 s unless set.
     ///
     /// # Errors
     ///
@@ -90,7 +90,8 @@ impl StallPolicy {
     }
 
     /// Sets how many bytes must come each second, and for how long fewer are borne: the body is given
-    /// up as soon as what it lacks is worth `grace`. Silence of that length is enough.
+    /// up as soon as what it lacks is worth `grace`. Silence of that length is enough. Any speed will do
+    /// unless set.
     ///
     /// # Errors
     ///

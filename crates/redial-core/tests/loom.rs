@@ -3,10 +3,12 @@
 //! Run with `cargo xtask loom`.
 #![cfg(loom)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loom::{sync::Arc, thread};
-use redial_core::{TokenBucket, Tokens, WindowBucket};
+use redial_core::{
+    Budget, BudgetPolicy, Class, Reading, Throttle, TokenBucket, Tokens, Verdict, WindowBucket,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,9 +55,7 @@ fn deposits_and_withdrawals_add_up() {
 
 #[test]
 fn a_window_hands_out_its_reserve_once() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         let bucket = Arc::new(WindowBucket::new(SECOND, Tokens::ONE));
         let other = Arc::clone(&bucket);
         let thread = thread::spawn(move || other.take(Tokens::ONE, Duration::ZERO));
@@ -68,9 +68,7 @@ fn a_window_hands_out_its_reserve_once() {
 
 #[test]
 fn an_old_deposit_expires_once() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
-    model.check(|| {
+    loom::model(|| {
         let bucket = Arc::new(WindowBucket::new(SECOND, Tokens::ZERO));
         bucket.put(Tokens::whole(5), Duration::ZERO);
         let other = Arc::clone(&bucket);
@@ -79,5 +77,24 @@ fn an_old_deposit_expires_once() {
         thread.join().unwrap();
         assert!(!early, "what has expired cannot be taken");
         assert_eq!(bucket.available(SECOND), Tokens::ONE);
+    });
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
+fn failures_and_successes_move_a_throttle_each_by_its_own() {
+    let now = Instant::now();
+    loom::model(move || {
+        let policy = BudgetPolicy::Throttle(Throttle::new(4.0, 0.5).unwrap());
+        let budget = Arc::new(Budget::new(&policy, 3, now));
+        let failed = Reading::new(Verdict::Transient(Class::Server));
+        budget.deposit(&failed);
+        let other = Arc::clone(&budget);
+        let thread = thread::spawn(move || other.deposit(&failed));
+        budget.deposit(&Reading::SUCCESS);
+        thread.join().unwrap();
+        let left = budget.available(now).unwrap();
+        assert_eq!(left, Tokens::try_from(2.5).unwrap());
+        assert!(budget.withdraw(now), "more than half of four");
     });
 }

@@ -158,9 +158,7 @@ fn failures_in_a_row_are_counted_one_by_one() {
 
 #[test]
 fn a_share_of_failures_is_not_missed_when_two_meet_it() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         let ratio = policy().with_consecutive_failures(0).with_failure_ratio(1.0).unwrap();
         let bench = Bench::new(ratio);
         let [one, other] = [(); 2].map(|()| bench.admit(Duration::ZERO).unwrap());
@@ -175,9 +173,7 @@ fn a_share_of_failures_is_not_missed_when_two_meet_it() {
 
 #[test]
 fn results_from_before_a_trip_do_not_move_what_comes_after_it() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         let bench = Bench::new(policy());
         let stale = bench.admit(Duration::ZERO).unwrap();
         bench.trip();
@@ -211,9 +207,7 @@ fn a_success_that_meets_the_trip_leaves_nothing_behind() {
 
 #[test]
 fn a_probe_that_fails_and_one_that_goes_well_make_one_change() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         let bench = Bench::new(policy().with_probes(2).unwrap());
         bench.trip();
         let [one, other] = [(); 2].map(|()| bench.admit(SECOND).unwrap());
@@ -229,10 +223,29 @@ fn a_probe_that_fails_and_one_that_goes_well_make_one_change() {
 }
 
 #[test]
+fn a_snapshot_taken_during_a_trip_shows_one_state() {
+    loom::model(|| {
+        let bench = Bench::new(policy());
+        let failed = bench.admit(Duration::ZERO).unwrap();
+        let there = Arc::clone(&bench);
+        let thread = thread::spawn(move || there.record(failed, Health::Failed, Duration::ZERO));
+        let seen = bench.breaker.snapshot(bench.now);
+        thread.join().unwrap();
+        let reason = TripReason::ConsecutiveFailures { failures: 1 };
+        match seen.state {
+            BreakerState::Closed => assert_eq!((seen.until, seen.trips), (None, 0)),
+            BreakerState::Open => {
+                assert_eq!((seen.until, seen.trips), (Some(bench.now + SECOND), 1));
+                assert_eq!(seen.last_trip, Some(reason));
+            }
+            BreakerState::HalfOpen => panic!("nobody came after the trip"),
+        }
+    });
+}
+
+#[test]
 fn a_hand_and_a_trip_make_one_state() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
-    model.check(|| {
+    loom::model(|| {
         let bench = Bench::new(policy());
         let failed = bench.admit(Duration::ZERO).unwrap();
         both(
@@ -249,9 +262,7 @@ fn a_hand_and_a_trip_make_one_state() {
 
 #[test]
 fn no_call_is_lost_in_a_window_of_calls() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         let counts = Arc::new(SlidingCounts::new(Window::calls(2).unwrap()));
         counts.enter(FAILED, 0, Duration::ZERO);
         let other = Arc::clone(&counts);
@@ -265,9 +276,7 @@ fn no_call_is_lost_in_a_window_of_calls() {
 
 #[test]
 fn no_call_is_lost_in_a_window_of_time() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         let counts = Arc::new(SlidingCounts::new(Window::time(SECOND).unwrap()));
         // The slice that both enter holds what has expired.
         counts.enter(FAILED, 0, Duration::ZERO);
@@ -282,9 +291,7 @@ fn no_call_is_lost_in_a_window_of_time() {
 
 #[test]
 fn what_a_cleared_window_gets_late_is_dropped() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    loom::model(|| {
         for window in [Window::calls(2).unwrap(), Window::time(SECOND).unwrap()] {
             let counts = Arc::new(SlidingCounts::new(window));
             let other = Arc::clone(&counts);

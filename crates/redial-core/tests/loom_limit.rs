@@ -76,8 +76,9 @@ fn whoever_waits_is_seen_by_whoever_leaves() {
 
 #[test]
 fn a_window_that_closes_loses_no_place_and_keeps_its_limits() {
+    // Without a bound it runs for minutes.
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
+    model.preemption_bound = Some(3);
     let now = epoch();
     model.check(move || {
         let policy = AdaptivePolicy::default().with_limits(1, 2, 3).unwrap();
@@ -94,6 +95,25 @@ fn a_window_that_closes_loses_no_place_and_keeps_its_limits() {
         thread.join().unwrap();
         assert_eq!(limit.in_flight(), 0);
         assert!((1..=3).contains(&limit.limit()));
+    });
+}
+
+#[test]
+fn a_policy_that_takes_over_while_a_window_closes_has_the_last_word() {
+    let now = epoch();
+    loom::model(move || {
+        let policy = AdaptivePolicy::default().with_limits(1, 2, 3).unwrap();
+        let policy = policy.with_window(Duration::ZERO, 1).unwrap();
+        let limit = Arc::new(AdaptiveLimit::new(&policy, now));
+        let other = Arc::clone(&limit);
+        let thread = thread::spawn(move || {
+            let permit = LimitPermit::try_acquire(&*other, now).unwrap();
+            permit.record(Health::Overloaded, false, now);
+        });
+        let next = limit.succeeded_by(&policy.with_limits(5, 5, 9).unwrap(), now);
+        thread.join().unwrap();
+        assert!((5..=9).contains(&next.limit()), "{}", next.limit());
+        assert_eq!(next.in_flight(), 0);
     });
 }
 

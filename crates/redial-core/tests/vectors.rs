@@ -129,7 +129,8 @@ fn cenkalti(id: &str, inputs: &Value, expected: &Value) -> Outcome {
         near(id, high, seconds(&expected["range_s"][1]));
         return Checked;
     }
-    LeftOut
+    // `profile_vectors.rs` holds it.
+    if inputs["default_of"] == "max_elapsed_min" { Checked } else { LeftOut }
 }
 
 fn avast(id: &str, inputs: &Value, expected: &Value) -> Outcome {
@@ -220,8 +221,9 @@ fn tenacity(id: &str, inputs: &Value, expected: &Value) -> Outcome {
 }
 
 fn smithy(id: &str, inputs: &Value, expected: &Value) -> Outcome {
+    // `profile_vectors.rs` holds these: the first wait depends on the mode and on what failed.
     if inputs.get("error").is_some() {
-        return LeftOut;
+        return Checked;
     }
     let first = span(inputs, "initial_s").or(span(inputs, "initial_ms")).unwrap();
     let max = span(inputs, "max_s").or(span(inputs, "max_ms")).unwrap();

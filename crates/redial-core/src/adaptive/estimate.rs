@@ -273,3 +273,89 @@ const INTERVAL_LATENCIES: u32 = 100;
 
 /// How far the long-term latency may rise above what was measured without load.
 const UNMEASURED_MAX: f64 = 1.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn policy(algorithm: LimitAlgorithm) -> AdaptivePolicy {
+        let policy = AdaptivePolicy::default().with_algorithm(algorithm);
+        policy.with_window(SECOND * 60, 1).unwrap_or_default()
+    }
+
+    fn sum(millis: u64) -> Sum {
+        Sum { count: 40, micros: 40 * millis * 1_000 }
+    }
+
+    /// A window of attempts that found little in flight, all of which took so long.
+    fn quiet(millis: u64) -> Window {
+        Window { quiet: sum(millis), in_flight_max: 1, ..Window::default() }
+    }
+
+    /// The same under load.
+    fn loaded(millis: u64, in_flight_max: u32) -> Window {
+        Window { loaded: sum(millis), in_flight_max, ..Window::default() }
+    }
+
+    fn baseline_micros(estimate: &Estimate) -> Option<u128> {
+        estimate.baseline().map(|baseline| baseline.as_micros())
+    }
+
+    #[test]
+    fn a_measurement_counts_half_unless_it_differs_by_a_factor_of_two() {
+        let policy = policy(LimitAlgorithm::Aimd);
+        let mut estimate = Estimate::new(&policy, Duration::ZERO);
+        assert_eq!(baseline_micros(&estimate), None);
+        for (millis, baseline) in
+            [(12, 12_000), (10, 11_000), (13, 12_000), (24, 24_000), (12, 12_000), (30, 30_000)]
+        {
+            estimate.close(&policy, &quiet(millis), SECOND);
+            assert_eq!(baseline_micros(&estimate), Some(baseline), "after {millis} ms");
+        }
+    }
+
+    #[test]
+    fn what_the_upstream_works_on_at_once_is_halved_for_what_counts_as_quiet() {
+        let policy = policy(LimitAlgorithm::Aimd);
+        let mut estimate = Estimate::new(&policy, Duration::ZERO);
+        estimate.close(&policy, &quiet(10), SECOND);
+        estimate.close(&policy, &loaded(20, 20), SECOND);
+        assert_eq!(estimate.plan(&policy, SECOND).quiet_limit, 5, "20 of which half wait");
+        estimate.close(&policy, &loaded(10, 1), SECOND);
+        assert_eq!(estimate.plan(&policy, SECOND).quiet_limit, 1, "the lowest limit");
+    }
+
+    #[test]
+    fn the_long_term_latency_falls_faster_from_more_than_twice_what_is_seen() {
+        let policy = policy(LimitAlgorithm::Gradient2);
+        let after = |latencies: &[u64]| {
+            let mut estimate = Estimate::new(&policy, Duration::ZERO);
+            for millis in latencies {
+                estimate.close(&policy, &loaded(*millis, 1), SECOND);
+            }
+            baseline_micros(&estimate)
+        };
+        assert_eq!(after(&[100, 100]), Some(100_000));
+        assert_eq!(after(&[300, 100]), Some(200_000), "just twice");
+        assert_eq!(after(&[400, 100]), Some(237_500), "250 ms, and a twentieth less");
+    }
+
+    #[test]
+    fn probes_are_at_least_a_hundred_latencies_apart_and_further_after_each_that_failed() {
+        let policy = policy(LimitAlgorithm::Aimd);
+        let due = |millis: u64, failed_probes: u32| {
+            let mut estimate = Estimate::new(&policy, Duration::ZERO);
+            estimate.close(&policy, &loaded(millis, 1), SECOND);
+            // A failed probe keeps the latency; a measurement sets when the next one is.
+            estimate.phase = Phase::Settling;
+            estimate.failed_probes = failed_probes;
+            estimate.close(&policy, &Window::default(), SECOND);
+            estimate.next_probe.as_secs()
+        };
+        assert_eq!([due(300, 0), due(300, 1), due(300, 9)], [60, 120, 480]);
+        assert_eq!([due(301, 0), due(1_200, 0), due(1_201, 0)], [120, 240, 480]);
+        assert_eq!(due(60_000, 0), 960, "sixteen times");
+    }
+}

@@ -95,14 +95,14 @@ pub enum InvalidAdaptiveLimit {
 }
 
 impl AdaptivePolicy {
-    /// Learns by `algorithm`.
+    /// Learns by `algorithm`. [`LimitAlgorithm::Gradient2`] unless set.
     #[must_use]
     pub const fn with_algorithm(mut self, algorithm: LimitAlgorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
 
-    /// Begins at `initial` and stays within `min` and `max`.
+    /// Begins at `initial` and stays within `min` and `max`. 1, 20 and 200 unless set.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl AdaptivePolicy {
     }
 
     /// Lets the latency of a window be `tolerance` times the long-term one before the limit shrinks.
-    /// For [`LimitAlgorithm::Gradient2`] only.
+    /// 1.5 unless set. For [`LimitAlgorithm::Gradient2`] only.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl AdaptivePolicy {
         Ok(self)
     }
 
-    /// Takes an answer that took this long, or longer, as a sign of overload. For
+    /// Takes an answer that took this long, or longer, as a sign of overload. 5 s unless set. For
     /// [`LimitAlgorithm::Aimd`] only; the others learn what is slow.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl AdaptivePolicy {
     }
 
     /// Cuts the limit by a tenth after a window in which this share of the attempts, or more, were
-    /// [`Overloaded`](crate::Health::Overloaded).
+    /// [`Overloaded`](crate::Health::Overloaded). 0.1 unless set.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl AdaptivePolicy {
     }
 
     /// Moves the limit after at least `window`, twice the latency, and `samples_min` attempts that
-    /// ended: whichever takes longest. A zero `window` leaves the other two.
+    /// ended: whichever takes longest. A zero `window` leaves the other two. 1 s and 10 unless set.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl AdaptivePolicy {
         window: Duration,
         samples_min: u32,
     ) -> Result<Self, InvalidAdaptiveLimit> {
-        if 60 < window.as_secs() || samples_min == 0 {
+        if WINDOW_NANOS_MAX < window.as_nanos() || samples_min == 0 {
             return Err(InvalidAdaptiveLimit::Window { window, samples_min });
         }
         (self.window, self.samples_min) = (window, samples_min);
@@ -184,7 +184,7 @@ impl AdaptivePolicy {
     }
 
     /// Measures the latency without load at least this often, by lowering the limit for a few round
-    /// trips; unless calls were few enough meanwhile for it to be seen anyway.
+    /// trips; unless calls were few enough meanwhile for it to be seen anyway. 30 s unless set.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl AdaptivePolicy {
         mut self,
         probe_interval: Duration,
     ) -> Result<Self, InvalidAdaptiveLimit> {
-        if probe_interval.as_secs() < 1 || 3_600 < probe_interval.as_secs() {
+        if probe_interval.as_secs() < 1 || HOUR_NANOS < probe_interval.as_nanos() {
             return Err(InvalidAdaptiveLimit::ProbeInterval(probe_interval));
         }
         self.probe_interval = probe_interval;
@@ -384,6 +384,9 @@ impl std::error::Error for InvalidAdaptiveLimit {}
 const LEFT_AFTER_CUT: f64 = 0.9;
 const SMOOTHING: f64 = 0.2;
 const HEADROOM: f64 = 4.0;
+
+const WINDOW_NANOS_MAX: u128 = 60_000_000_000;
+const HOUR_NANOS: u128 = 3_600_000_000_000;
 
 /// What a latency is at least, so that nothing is divided by zero.
 const LEAST: Duration = Duration::from_micros(1);

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 const MILLI: Duration = Duration::from_millis(1);
+const NANO: Duration = Duration::from_nanos(1);
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
 fn begin() -> Instant {
@@ -230,8 +231,26 @@ fn errors_state_the_values_and_the_rule() {
         told(policy.with_probe_interval(MILLI)),
         "probe interval 1ms is not within 1s to 1h"
     );
+    let hour = Duration::from_secs(3_600);
+    assert!(policy.with_probe_interval(hour + NANO).is_err());
+    assert!(policy.with_window(Duration::from_secs(60) + NANO, 1).is_err());
     let names = [LimitAlgorithm::Aimd, LimitAlgorithm::Vegas, LimitAlgorithm::Gradient2];
     assert_eq!(names.map(LimitAlgorithm::name), ["aimd", "vegas", "gradient2"]);
+}
+
+#[test]
+fn the_ends_of_each_range_are_within_it() {
+    let (policy, second) = (AdaptivePolicy::default(), Duration::from_secs(1));
+    assert!(policy.with_limits(1, 1, 1).is_ok() && policy.with_limits(0, 1, 1).is_err());
+    assert!(policy.with_limits(1, 2, 1).is_err());
+    assert!(policy.with_limits(Gate::MAX, Gate::MAX, Gate::MAX).is_ok());
+    assert!(policy.with_limits(1, 1, Gate::MAX + 1).is_err());
+    assert!(policy.with_tolerance(1.0).is_ok() && policy.with_tolerance(10.0).is_ok());
+    assert!(policy.with_overload_ratio(1.0).is_ok() && policy.with_overload_ratio(1.1).is_err());
+    assert_eq!(policy.with_window(second * 60, 1).unwrap().window(), second * 60);
+    for interval in [second, second * 3_600] {
+        assert_eq!(policy.with_probe_interval(interval).unwrap().probe_interval(), interval);
+    }
 }
 
 fn algorithms() -> impl Strategy<Value = LimitAlgorithm> {

@@ -10,8 +10,10 @@ use super::{
 use crate::{sync::Ordering, window::nanos};
 
 impl Breaker {
-    /// Opens it by hand: for a time, after which probes decide, or until it is closed by hand. Does
-    /// not count as a trip. Returns what changed, which is nothing if it was open already.
+    /// Opens it by hand: for `span`, after which probes decide, or with `None` until it is closed by
+    /// hand. Does not count as a trip. If it was open already, the new time replaces the old.
+    ///
+    /// Returns what changed, which is nothing if it was open already.
     pub fn open(&self, span: Option<Duration>, now: Instant) -> Option<BreakerChange> {
         let now = self.nanos(now);
         let until = span.map_or(u64::MAX, |span| now.saturating_add(nanos(span)));
@@ -41,7 +43,8 @@ impl Breaker {
         }
     }
 
-    /// Makes it as good as new: closed, with empty counts, and no trip remembered.
+    /// Makes it as good as new: closed, with empty counts, and no trip remembered. Returns what changed,
+    /// which is nothing if it was closed already.
     pub fn reset(&self, now: Instant) -> Option<BreakerChange> {
         loop {
             let word = self.settled();

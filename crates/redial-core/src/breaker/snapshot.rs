@@ -59,10 +59,11 @@ impl Breaker {
     /// Returns what it is like if nothing changed while it was read.
     fn read_once(&self, now: Instant) -> Option<BreakerSnapshot> {
         let before = self.word();
+        if before.phase == Phase::Opening {
+            return None;
+        }
         let snapshot = self.read(now);
-        let after = self.word();
-        let is_same = before.generation == after.generation && after.phase != Phase::Opening;
-        is_same.then_some(snapshot)
+        (before.generation == self.word().generation).then_some(snapshot)
     }
 
     fn read(&self, now: Instant) -> BreakerSnapshot {

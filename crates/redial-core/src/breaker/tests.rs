@@ -28,6 +28,15 @@ fn never() -> u64 {
     panic!("nothing is drawn here")
 }
 
+const REASONS: [TripReason; 6] = [
+    TripReason::ConsecutiveFailures { failures: 5 },
+    TripReason::FailureRatio { failures: 12, calls: 20 },
+    TripReason::SlowRatio { slow: 18, calls: 20 },
+    TripReason::ProbeFailed,
+    TripReason::HalfOpenExpired,
+    TripReason::Manual,
+];
+
 struct Bench {
     breaker: Breaker,
     policy: BreakerPolicy,
@@ -95,6 +104,15 @@ fn a_share_of_failures_opens_once_there_are_enough_calls() {
     }
     let reason = TripReason::FailureRatio { failures: 3, calls: 4 };
     assert_eq!(bench.ends(Health::Failed).unwrap().reason, Some(reason));
+}
+
+#[test]
+fn a_share_below_the_stated_one_leaves_it_closed() {
+    let bench = Bench::new(policy().with_consecutive_failures(0));
+    for end in [[Health::Well; 4].as_slice(), &[Health::Failed; 3]].concat() {
+        assert_eq!(bench.ends(end), None, "three of seven at most");
+    }
+    assert_eq!(bench.ends(Health::Failed).unwrap().to, BreakerState::Open, "a half");
 }
 
 #[test]
@@ -381,6 +399,7 @@ fn what_cannot_work_is_refused_with_its_figures() {
         policy.with_probes(0).unwrap_err(),
         policy.with_probe_successes(1_001).unwrap_err(),
         policy.with_half_open_max(Duration::ZERO).unwrap_err(),
+        policy.with_half_open_max(SECOND * 86_401).unwrap_err(),
         policy.with_open(Backoff::fixed(Duration::ZERO)).unwrap_err(),
     ]
     .map(|error| error.to_string());
@@ -392,11 +411,24 @@ fn what_cannot_work_is_refused_with_its_figures() {
         "0 probes are not within 1 to 1000",
         "1001 probes are not within 1 to 1000",
         "0ns for probes are not above 0s and within a day",
+        "86401s for probes are not above 0s and within a day",
         "a breaker that is open for 0s refuses nothing",
     ];
     assert_eq!(texts, expected);
     let small = policy.with_min_calls(20).unwrap().with_window(Window::calls(20).unwrap()).unwrap();
     assert!(small.with_min_calls(21).is_err(), "whichever comes second");
+}
+
+#[test]
+fn the_ends_of_each_range_are_within_it() {
+    let policy = BreakerPolicy::default();
+    assert_eq!(policy.with_probes(1_000).unwrap().probes(), 1_000);
+    assert_eq!(policy.with_probe_successes(1_000).unwrap().probe_successes(), 1_000);
+    let day = SECOND * 86_400;
+    assert_eq!(policy.with_half_open_max(day).unwrap().half_open_max(), day);
+    assert!(policy.with_failure_ratio(1.0).is_ok() && policy.with_slow_calls(SECOND, 1.0).is_ok());
+    let nanosecond = Duration::from_nanos(1);
+    assert_eq!(policy.with_slow_calls(nanosecond, 1.0).unwrap().slow_after(), Some(nanosecond));
 }
 
 #[test]
@@ -416,21 +448,22 @@ fn a_policy_says_what_it_was_told() {
 }
 
 #[test]
+fn every_reason_is_remembered_with_its_figures() {
+    for reason in REASONS {
+        let bench = Bench::new(policy());
+        bench.breaker.reason.store(Some(reason));
+        assert_eq!(bench.breaker.snapshot(bench.now).last_trip, Some(reason));
+    }
+}
+
+#[test]
 fn reasons_have_names_and_tell_their_figures() {
-    let reasons = [
-        TripReason::ConsecutiveFailures { failures: 5 },
-        TripReason::FailureRatio { failures: 12, calls: 20 },
-        TripReason::SlowRatio { slow: 18, calls: 20 },
-        TripReason::ProbeFailed,
-        TripReason::HalfOpenExpired,
-        TripReason::Manual,
-    ];
-    let texts = reasons.map(|reason| reason.to_string());
+    let texts = REASONS.map(|reason| reason.to_string());
     assert_eq!(
         texts[..3],
         ["5 failures in a row", "12 of 20 calls failed", "18 of 20 calls were slow"]
     );
-    let names = reasons.map(TripReason::name);
+    let names = REASONS.map(TripReason::name);
     assert_eq!(names[3..], ["probe_failed", "half_open_expired", "manual"]);
     assert_eq!(BreakerState::HalfOpen.to_string(), "half_open");
 }

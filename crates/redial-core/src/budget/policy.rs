@@ -29,9 +29,9 @@ pub struct TokenBudget {
     pub initial: Option<Tokens>,
     /// Tokens that come every second whatever happens, so that a quiet client can still retry.
     pub floor_per_second: Tokens,
-    /// What a retry costs.
+    /// What a retry costs, and what is given back when it helped. Zero makes retries free.
     pub cost: Tokens,
-    /// What a retry costs after the server asked for fewer requests.
+    /// The same for a retry after the server asked for fewer requests ([`Class::Throttled`]).
     pub throttled_cost: Tokens,
 }
 
@@ -63,7 +63,7 @@ pub enum InvalidBudget {
     Tokens(f64),
     /// The window is not within 1 s to 1 h.
     Window(Duration),
-    /// The throttle's tokens are not within `0 < max <= 1000`, or its ratio is not above zero.
+    /// The throttle's tokens, or its ratio, are not within 0.001 to 1000.
     Throttle {
         /// The most tokens.
         max: f64,
@@ -99,7 +99,8 @@ impl Throttle {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidBudget::Throttle`] unless `0 < max <= 1000` and `0.001 <= ratio <= 1000`.
+    /// Returns [`InvalidBudget::Throttle`] unless `0.001 <= max <= 1000` and `0.001 <= ratio <= 1000`;
+    /// gRFC A6 allows every `max` above 0.
     pub fn new(max: f64, ratio: f64) -> Result<Self, InvalidBudget> {
         let range = 0.001..=1_000.0;
         if !range.contains(&max) || !range.contains(&ratio) {
@@ -129,7 +130,8 @@ impl Default for BudgetPolicy {
 impl Default for TokenBudget {
     /// 0.1 tokens a success, at most 10, and a start that pays for one call's retries: the figures
     /// of Brooker's "Fixing retries with token buckets and circuit breakers" (2022) with the refund
-    /// that makes it nearly as helpful as unlimited retries (`science.md` B6); 0.1 tokens a second.
+    /// that makes it nearly as helpful as unlimited retries (`science.md` B6); 0.1 tokens a second; one
+    /// token a retry, whatever failed.
     fn default() -> Self {
         Self {
             deposit: Tokens::TENTH,

@@ -26,7 +26,7 @@ pub struct TokenBucket {
 impl Tokens {
     /// No tokens.
     pub const ZERO: Self = Self { nanos: 0 };
-    /// One token: what a retry costs.
+    /// One token: what a retry costs unless a policy says otherwise.
     pub const ONE: Self = Self { nanos: NANOS };
     /// A tenth of a token.
     pub const TENTH: Self = Self { nanos: NANOS / 10 };

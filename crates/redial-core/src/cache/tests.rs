@@ -48,13 +48,22 @@ fn values_out_of_range_are_refused_with_the_rule() {
         (policy.with_stale_if_error(Duration::MAX), "span"),
         (policy.with_stale_while_revalidate(Duration::MAX), "span"),
         (policy.with_wait_max(Duration::ZERO), "wait 0ns is not within 1ms to 1h"),
-        (policy.with_wait_max(MINUTE * 61), "wait 3660s is not within 1ms to 1h"),
+        (policy.with_wait_max(Duration::from_micros(999)), "wait 999µs is not within 1ms to 1h"),
+        (
+            policy.with_wait_max(MINUTE * 60 + Duration::from_nanos(1)),
+            "wait 3600.000000001s is not within 1ms to 1h",
+        ),
     ];
     for (result, text) in table {
         let error = result.unwrap_err().to_string();
         assert!(error.starts_with(text), "{error}");
     }
     assert!(policy.with_bytes_max(1 << 40).is_ok());
+    assert!(policy.with_wait_max(Duration::from_millis(1)).is_ok());
+    assert!(policy.with_wait_max(MINUTE * 60).is_ok());
+    let largest = policy.with_bytes_max(1 << 40).unwrap().with_body_bytes_max(1 << 28);
+    assert!(largest.is_ok() && largest.unwrap().with_body_bytes_max((1 << 28) + 1).is_err());
+    assert!(policy.with_body_bytes_max(1).unwrap().with_bytes_max(1 << 16).is_ok());
     assert!(policy.with_stale_if_error(SPAN_MAX).is_ok());
 }
 

@@ -62,7 +62,8 @@ impl ChaosRule {
         Ok(Self { path: Some(Pattern::new(pattern)?), ..self })
     }
 
-    /// Hits requests with this method only, or with one of those named before.
+    /// Hits requests with this method only, or with one of those named before. Methods differ by case
+    /// (RFC 9110 §9.1).
     ///
     /// # Errors
     ///

@@ -192,6 +192,20 @@ fn the_delay_follows_the_quantile_once_there_are_enough_samples() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
+fn a_quantile_that_was_found_holds_for_a_tenth_of_a_second() {
+    let start = Instant::now();
+    let (tracker, policy) = (HedgeTracker::new(start), HedgePolicy::default());
+    (0..100).for_each(|_| tracker.record(millis(10), start));
+    let known = tracker.delay(&policy, start);
+    (0..100).for_each(|_| tracker.record(millis(200), start));
+    let until = start + millis(100);
+    assert_eq!(tracker.delay(&policy, until - Duration::from_nanos(1)), known);
+    let next = tracker.delay(&policy, until);
+    assert!(millis(200) < next && next < millis(207), "{next:?}");
+}
+
+#[test]
 fn bounds_hold_for_the_initial_delay_as_well() {
     let policy = HedgePolicy::default();
     assert_eq!(policy.delay(Some(Duration::ZERO)), millis(1));

@@ -211,5 +211,5 @@ impl std::error::Error for InvalidRateLimit {}
 const INTERVAL_NANOS_MIN: u64 = 100;
 const INTERVAL_NANOS_MAX: u64 = 86_400 * SECOND_NANOS;
 const REFILL_NANOS_MAX: u64 = 366 * INTERVAL_NANOS_MAX;
-/// Beyond it nobody is waiting any more; `max_retries`' waits are capped far below.
+/// Whoever called has given up by then.
 const WAIT_NANOS_MAX: u128 = 3_600 * SECOND_NANOS as u128;

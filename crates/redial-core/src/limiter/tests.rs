@@ -202,6 +202,7 @@ fn another_policy_takes_over_what_is_gone_and_leaves_one() {
     assert_eq!(limiter.succeeded_by(&faster, now).available(now), 3);
     assert_eq!(limiter.succeeded_by(&faster, now + MILLI * 250).available(now), 5);
     let smaller = policy(10, SECOND, 2);
+    assert!(!limiter.keeps(&smaller), "the rate is the same, the burst is not");
     assert_eq!(limiter.succeeded_by(&smaller, now).available(now), 1);
     let even = policy(10, SECOND, 1);
     assert_eq!(limiter.succeeded_by(&even, now).available(now), 1);

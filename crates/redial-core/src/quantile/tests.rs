@@ -75,6 +75,17 @@ fn a_latency_counts_for_two_to_three_slices_and_then_no_more() {
 }
 
 #[test]
+fn slices_share_no_bucket() {
+    let window = window();
+    for at in [9, 19, 29] {
+        window.record(SECOND, SECOND * at);
+    }
+    assert_eq!(window.samples(SECOND * 29), 3);
+    let told = [1, 500, 999].map(|per_mille| window.quantile(Quantile { per_mille }, SECOND * 29));
+    assert_eq!(told, [Some(top(bucket(SECOND))); 3], "the same latency, whatever the slice");
+}
+
+#[test]
 fn who_comes_a_whole_window_late_is_not_counted() {
     let window = window();
     window.record(SECOND, SECOND * 35);

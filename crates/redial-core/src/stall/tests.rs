@@ -48,6 +48,27 @@ fn grace_is_lost_by_waiting_and_earned_by_bytes() {
     assert_eq!(meter.wait(&policy, now), (now + SECOND * 5, slow), "never more than all of it");
 }
 
+#[test]
+fn of_two_limits_the_one_that_is_met_first_is_told_and_silence_of_two_alike() {
+    let (policy, start) = (StallPolicy::default(), Instant::now());
+    let told = |grace: Duration| {
+        let policy = policy.throughput(10, grace).unwrap();
+        StallMeter::new(&policy).wait(&policy, start)
+    };
+    let idle = (start + SECOND * 20, Stall::Idle { after: SECOND * 20 });
+    let slow = |grace| (start + grace, Stall::Slow { bytes_per_second_min: 10, grace });
+    assert_eq!([told(SECOND * 19), told(SECOND * 20)], [slow(SECOND * 19), idle]);
+    assert_eq!(told(SECOND * 21), idle);
+}
+
+#[test]
+fn a_grace_beyond_any_clock_ends_in_the_far_future() {
+    let policy = StallPolicy::default().throughput(1, Duration::MAX).unwrap().idle(None).unwrap();
+    let start = Instant::now();
+    let (at, _) = StallMeter::new(&policy).wait(&policy, start);
+    assert!(start + SECOND * 86_400 * 365 < at);
+}
+
 proptest! {
     #[test]
     fn a_body_at_the_speed_that_is_wanted_never_stalls_and_a_slower_one_does(

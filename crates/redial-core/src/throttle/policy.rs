@@ -131,7 +131,8 @@ impl ThrottlePolicy {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidThrottle::RefusedMax`] unless it is above 0 and at most 1.
+    /// Returns [`InvalidThrottle::RefusedMax`] unless it is above 0 and at most 1; what rounds to no
+    /// millionth counts as 0.
     pub fn refused_max(self, share: f64) -> Result<Self, InvalidThrottle> {
         let refused_max = millionths(share);
         if !(0.0..=1.0).contains(&share) || refused_max == 0 {
