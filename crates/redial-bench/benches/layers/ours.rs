@@ -123,10 +123,11 @@ pub(crate) fn policy() -> Policy {
     Policy { retry: policy.retry.backoff(Backoff::fixed(Duration::ZERO)), ..policy }
 }
 
-/// The defaults, and slow calls counted as well.
+/// The defaults, and slow calls counted as well. It stays closed where every other attempt fails.
 fn breaker() -> BreakerPolicy {
     let policy = BreakerPolicy::default();
-    policy.with_slow_calls(Duration::from_secs(2), 0.8).unwrap_or(policy)
+    let all = policy.with_failure_ratio(0.9).unwrap_or(policy);
+    all.with_slow_calls(Duration::from_secs(2), 0.8).unwrap_or(all)
 }
 
 /// More than anybody can use.
