@@ -29,7 +29,8 @@ pub(super) struct Again<S> {
     policy: ResumePolicy,
     shared: Arc<Shared>,
     deadline: Option<Deadline>,
-    known: Known,
+    /// What is known of the answer, once its head is there.
+    pub(super) known: Known,
     resumes: u32,
     /// How many of them brought nothing since the last one that did.
     fruitless: u32,
@@ -37,10 +38,9 @@ pub(super) struct Again<S> {
 }
 
 /// How asking for the rest ended.
-#[expect(clippy::large_enum_variant, reason = "there is one, on its way from box to body")]
 pub(super) enum Resumption<S, B> {
     /// Here is more, up to this byte where that is known; and what it takes to go on after it.
-    More { body: B, end: Option<u64>, again: Again<S> },
+    More { body: B, end: Option<u64>, again: Box<Again<S>> },
     /// Something else is there by now.
     Changed,
     /// There is nothing to be had.
@@ -52,10 +52,6 @@ impl<S> Again<S> {
         let (deadline, known) = (current_deadline(), Known::default());
         let previous = Duration::ZERO;
         Self { service, head, policy, shared, deadline, known, resumes: 0, fruitless: 0, previous }
-    }
-
-    pub(super) fn knowing(self, known: Known) -> Self {
-        Self { known, ..self }
     }
 
     /// Returns the length of the whole, where it was announced.
@@ -76,7 +72,7 @@ impl<S> Again<S> {
     }
 
     /// Asks for what comes after byte `at` until it is there, or will not be.
-    pub(super) async fn run<Q, B>(mut self, at: u64) -> Resumption<S, B>
+    pub(super) async fn run<Q, B>(mut self: Box<Self>, at: u64) -> Resumption<S, B>
     where
         S: Service<Request<OnceBody<Q>>, Response = Response<B>>,
     {

@@ -27,7 +27,7 @@ pin_project! {
     {
         #[pin]
         flow: Flow<B, Pin<Box<dyn Future<Output = Resumption<S, B>> + Send>>, S::Error>,
-        again: Option<Again<S>>,
+        again: Option<Box<Again<S>>>,
         // How many bytes were handed on.
         at: u64,
         // Before which byte this part ends.
@@ -51,8 +51,8 @@ impl<S, Q, B> ResumedBody<S, Q, B>
 where
     S: Service<Request<OnceBody<Q>>>,
 {
-    pub(super) fn new(body: B, again: Option<Again<S>>) -> Self {
-        let length = again.as_ref().and_then(Again::length);
+    pub(super) fn new(body: B, again: Option<Box<Again<S>>>) -> Self {
+        let length = again.as_ref().and_then(|again| again.length());
         Self { flow: Flow::Reading { body }, again, at: 0, end: length, length }
     }
 }
