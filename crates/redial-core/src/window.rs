@@ -36,7 +36,8 @@ pub struct Window {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Shape {
     Calls(u32),
-    Time(Duration),
+    /// In nanoseconds, which are compared and divided by as they are.
+    Time(u64),
 }
 
 /// The size given for a window is out of range.
@@ -127,7 +128,7 @@ impl Window {
         if span < SPAN_MIN || SPAN_MAX < span {
             return Err(InvalidWindow::Time(span));
         }
-        Ok(Self { shape: Shape::Time(span) })
+        Ok(Self { shape: Shape::Time(nanos(span)) })
     }
 
     /// Returns how many calls it holds, if that is what bounds it.
@@ -144,13 +145,13 @@ impl Window {
     pub const fn span(&self) -> Option<Duration> {
         match self.shape {
             Shape::Calls(_) => None,
-            Shape::Time(span) => Some(span),
+            Shape::Time(nanos) => Some(Duration::from_nanos(nanos)),
         }
     }
 
     /// Returns a window of `seconds`, which are in range.
     pub(crate) const fn seconds(seconds: u64) -> Self {
-        Self { shape: Shape::Time(Duration::from_secs(seconds)) }
+        Self { shape: Shape::Time(seconds * NANOS_A_SECOND) }
     }
 }
 
@@ -161,7 +162,7 @@ impl SlidingCounts {
     pub fn new(window: Window) -> Self {
         let kind = match window.shape {
             Shape::Calls(calls) => Kind::Calls(LastCalls::new(calls)),
-            Shape::Time(span) => Kind::Time(LastSpan::new(span)),
+            Shape::Time(nanos) => Kind::Time(LastSpan::new(nanos)),
         };
         Self { window, kind }
     }
@@ -221,7 +222,7 @@ impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.shape {
             Shape::Calls(calls) => write!(f, "{calls} calls"),
-            Shape::Time(span) => write!(f, "{span:?}"),
+            Shape::Time(nanos) => write!(f, "{:?}", Duration::from_nanos(nanos)),
         }
     }
 }

@@ -17,14 +17,14 @@ use std::{
 use http::{Method, Request, Response, Uri, uri::Authority};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use redial_core::{AdaptiveLimit, AdaptivePolicy, Event, LimitChange, LimitPermit};
+use redial_core::{AdaptiveLimit, AdaptivePolicy, Event, LimitChange, LimitPermit, Severity};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
     assess::{Assess, HttpAssess},
     clock,
-    diagnose::{AttemptNumber, Rejection},
+    diagnose::{AttemptNumber, Rejection, refused},
     held::HeldBody,
     observe::{Call, Observe, Observer},
     origins::{Origins, PerOrigin},
@@ -74,15 +74,9 @@ pin_project! {
     /// An attempt: in flight, or refused.
     pub struct AdaptiveLimitFuture<F, A> {
         #[pin]
-        state: State<F, A>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F, A> {
-        InFlight { #[pin] attempt: F, flight: Option<Flight<A>> },
-        Refused { rejection: Rejection },
+        attempt: Option<F>,
+        flight: Option<Flight<A>>,
+        rejection: Option<Rejection>,
     }
 }
 
@@ -92,8 +86,8 @@ struct Flight<A> {
     permit: Option<Place>,
     is_repeat: bool,
     shared: Arc<Shared<A>>,
-    /// Whom the change of a limit is told of; `None` where nobody listens.
-    call: Option<(Method, Uri)>,
+    /// Whom the change of a limit is told of; `None` where nobody listens. Boxed, as few do.
+    call: Option<Box<(Method, Uri)>>,
 }
 
 type Place = LimitPermit<Arc<AdaptiveLimit>>;
@@ -226,17 +220,48 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if self.shared.policy.is_off(request.extensions()) {
+            let attempt = Some(self.inner.call(request));
+            return AdaptiveLimitFuture { attempt, flight: None, rejection: None };
+        }
+        self.call_if_admitted(request)
+    }
+}
+
+impl<S, A> WithAdaptiveLimit<S, A> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_if_admitted<B>(&mut self, request: Request<B>) -> AdaptiveLimitFuture<S::Future, A>
+    where
+        S: Service<Request<B>>,
+    {
         let flight = match self.shared.admit(&request) {
             Ok(permit) => permit.map(|permit| Flight::new(permit, &self.shared, &request)),
             Err(limit) => {
-                let rejection = Rejection::LimitReached { limit };
-                let call = Call { method: request.method(), uri: request.uri() };
-                self.shared.observer.tell(&call, Event::Refused { by: rejection.name() });
-                return AdaptiveLimitFuture { state: State::Refused { rejection } };
+                let rejection = Some(self.shared.refuse(request, limit));
+                return AdaptiveLimitFuture { attempt: None, flight: None, rejection };
             }
         };
-        let attempt = self.inner.call(request);
-        AdaptiveLimitFuture { state: State::InFlight { attempt, flight } }
+        if self.shared.observer.is_some() {
+            return self.call_and_tell(request, flight);
+        }
+        AdaptiveLimitFuture { attempt: Some(self.inner.call(request)), flight, rejection: None }
+    }
+
+    #[inline(never)]
+    fn call_and_tell<B>(
+        &mut self,
+        request: Request<B>,
+        mut flight: Option<Flight<A>>,
+    ) -> AdaptiveLimitFuture<S::Future, A>
+    where
+        S: Service<Request<B>>,
+    {
+        let copy = || Box::new((request.method().clone(), request.uri().clone()));
+        if let Some(flight) = &mut flight {
+            flight.call = self.shared.observer.wants(Severity::Debug).then(copy);
+        }
+        AdaptiveLimitFuture { attempt: Some(self.inner.call(request)), flight, rejection: None }
     }
 }
 
@@ -250,13 +275,13 @@ where
     type Output = Result<Response<HeldBody<T, Place>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::InFlight { attempt, flight } => {
-                let outcome = ready!(attempt.poll(cx));
-                let permit = flight.take().and_then(|flight| flight.land(&outcome));
-                Poll::Ready(outcome.map(|answer| answer.map(|body| HeldBody::new(body, permit))))
-            }
-            StateProjection::Refused { rejection } => Poll::Ready(Err((*rejection).into())),
+        let this = self.project();
+        let Some(attempt) = this.attempt.as_pin_mut() else { return refused(*this.rejection) };
+        let outcome = ready!(attempt.poll(cx));
+        let permit = this.flight.take().and_then(|flight| flight.land(&outcome));
+        match outcome {
+            Ok(answer) => Poll::Ready(Ok(answer.map(|body| HeldBody::new(body, permit)))),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }
@@ -264,9 +289,7 @@ where
 impl<A> Flight<A> {
     fn new<B>(permit: Place, shared: &Arc<Shared<A>>, request: &Request<B>) -> Self {
         let is_repeat = request.extensions().get::<AttemptNumber>().is_some();
-        let told = || (request.method().clone(), request.uri().clone());
-        let call = shared.observer.is_some().then(told);
-        Self { permit: Some(permit), is_repeat, shared: Arc::clone(shared), call }
+        Self { permit: Some(permit), is_repeat, shared: Arc::clone(shared), call: None }
     }
 
     /// The head of the answer is here, or the error.
@@ -281,7 +304,8 @@ impl<A> Flight<A> {
     }
 
     fn tell(&self, change: Option<LimitChange>) {
-        if let (Some(LimitChange { from, to }), Some((method, uri))) = (change, &self.call) {
+        if let (Some(LimitChange { from, to }), Some(call)) = (change, &self.call) {
+            let (method, uri) = &**call;
             self.shared.observer.tell(&Call { method, uri }, Event::LimitChanged { from, to });
         }
     }
@@ -297,6 +321,15 @@ impl<A> Drop for Flight<A> {
 }
 
 impl<A> Shared<A> {
+    #[cold]
+    #[expect(clippy::needless_pass_by_value, reason = "one that is only lent is moved otherwise")]
+    fn refuse<B>(&self, request: Request<B>, limit: u32) -> Rejection {
+        let rejection = Rejection::LimitReached { limit };
+        let call = Call { method: request.method(), uri: request.uri() };
+        self.observer.tell(&call, Event::Refused { by: rejection.name() });
+        rejection
+    }
+
     /// Returns no permit where no policy rules, and the limit where it is reached.
     fn admit<B>(&self, request: &Request<B>) -> Result<Option<Place>, u32> {
         self.policy.with(request.extensions(), |policy| {

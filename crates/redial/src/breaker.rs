@@ -15,21 +15,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Extensions, Request, Response};
+use http::{Extensions, Method, Request, Response, Uri};
 use pin_project_lite::pin_project;
-use redial_core::{BreakerPolicy, BreakerRefusal, Entropy, Event, Policy};
+use redial_core::{Admission, BreakerPolicy, BreakerRefusal, Entropy, Event, Policy, Severity};
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::breakers::Breakers;
-use self::{
-    held::{Admitted, Held, Told},
-    lanes::Lanes,
-};
+use self::{held::Held, lanes::Lanes};
 use crate::{
     assess::{Assess, HttpAssess},
     clock,
-    diagnose::Rejection,
+    diagnose::{Rejection, refused},
     observe::{Call, Observe, Observer},
     policies::Ruling,
 };
@@ -74,17 +71,22 @@ pin_project! {
     #[derive(Debug)]
     pub struct CircuitBreakerFuture<F, A = HttpAssess> {
         #[pin]
-        state: State<F>,
+        attempt: Option<F>,
         held: Option<Held<A>>,
+        // Whose call it is, where somebody wants to be told of changes.
+        call: Option<(Method, Uri)>,
+        rejection: Option<Rejection>,
     }
-}
 
-pin_project! {
-    #[project = StateProjection]
-    #[derive(Debug)]
-    enum State<F> {
-        Attempt { #[pin] attempt: F },
-        Refused { rejection: Rejection },
+    impl<F, A> PinnedDrop for CircuitBreakerFuture<F, A> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // Still here only if the attempt was given up, which it is before anybody takes its place.
+            if let Some(held) = this.held.take() {
+                this.attempt.set(None);
+                held.abandon(this.call.as_ref());
+            }
+        }
     }
 }
 
@@ -192,19 +194,70 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (held, state) = match self.shared.admit(&request) {
-            Ok(admitted) => {
-                let held = admitted.map(|admitted| {
-                    let shared = self.lanes.get(&admitted.admission);
-                    let observer = &self.shared.observer;
-                    let told = observer.is_some().then(|| Told::new(observer, &request, &admitted));
-                    Held::new(admitted, shared, told)
-                });
-                (held, State::Attempt { attempt: self.inner.call(request) })
-            }
-            Err(rejection) => (None, State::Refused { rejection }),
-        };
-        CircuitBreakerFuture { state, held }
+        if self.shared.policy.is_off(request.extensions()) {
+            let attempt = Some(self.inner.call(request));
+            return CircuitBreakerFuture { attempt, held: None, call: None, rejection: None };
+        }
+        self.call_if_admitted(request)
+    }
+}
+
+impl<S, A> CircuitBreaker<S, A> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_if_admitted<B>(&mut self, request: Request<B>) -> CircuitBreakerFuture<S::Future, A>
+    where
+        S: Service<Request<B>>,
+    {
+        let shared = &*self.shared;
+        let (mut held, mut refusal) = (None, None);
+        shared.policy.with(request.extensions(), |policy| {
+            let Some(policy) = policy else { return };
+            let now = clock::now();
+            shared.breakers.with(request.uri(), policy, |origin| {
+                let breaker = origin.breaker();
+                let draw = || draw(shared.seed, breaker.generation());
+                match breaker.admit(policy, now, draw) {
+                    Ok(admission) => {
+                        let (breaker, shared) =
+                            (origin.lanes().get(&admission), self.lanes.get(&admission));
+                        held = Some(Held { admission, breaker, shared, own: None });
+                    }
+                    Err(refused) => refusal = Some(refused),
+                }
+            });
+        });
+        if let Some(refusal) = refusal {
+            let rejection = Some(shared.refuse(&request, refusal));
+            return CircuitBreakerFuture { attempt: None, held: None, call: None, rejection };
+        }
+        if let Some(held) = &mut held {
+            held.own = shared.policy.own(request.extensions());
+        }
+        if shared.observer.is_some() {
+            return self.call_and_tell(request, held);
+        }
+        let attempt = Some(self.inner.call(request));
+        CircuitBreakerFuture { attempt, held, call: None, rejection: None }
+    }
+
+    #[inline(never)]
+    fn call_and_tell<B>(
+        &mut self,
+        request: Request<B>,
+        held: Option<Held<A>>,
+    ) -> CircuitBreakerFuture<S::Future, A>
+    where
+        S: Service<Request<B>>,
+    {
+        let shared = &*self.shared;
+        if let Some(held) = &held {
+            shared.tell_admitted(&request, &held.admission);
+        }
+        let is_told = held.is_some() && shared.wants_changes();
+        let call = is_told.then(|| (request.method().clone(), request.uri().clone()));
+        let attempt = Some(self.inner.call(request));
+        CircuitBreakerFuture { attempt, held, call, rejection: None }
     }
 }
 
@@ -218,43 +271,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let outcome = match this.state.project() {
-            StateProjection::Attempt { attempt } => ready!(attempt.poll(cx)),
-            StateProjection::Refused { rejection } => return Poll::Ready(Err((*rejection).into())),
-        };
-        if let Some(held) = this.held {
-            held.end(&outcome);
+        let Some(attempt) = this.attempt.as_pin_mut() else { return refused(*this.rejection) };
+        let outcome = ready!(attempt.poll(cx));
+        if this.held.is_some() {
+            Held::end(this.held, &outcome, this.call.as_ref());
         }
         Poll::Ready(outcome)
     }
 }
 
 impl<A> Shared<A> {
-    /// Asks the breaker of the request's origin, if a policy says that there is one.
-    #[inline]
-    fn admit<B>(&self, request: &Request<B>) -> Result<Option<Admitted>, Rejection> {
-        let extensions = request.extensions();
-        let admitted = self.policy.with(extensions, |policy| {
-            let Some(policy) = policy else { return Ok(None) };
-            let now = clock::now();
-            self.breakers.with(request.uri(), policy, |origin| {
-                let breaker = origin.breaker();
-                let draw = || draw(self.seed, breaker.generation());
-                let admission = breaker.admit(policy, now, draw)?;
-                let breaker = origin.lanes().get(&admission);
-                Ok(Some(Admitted { admission, breaker, own: None }))
-            })
-        });
-        match admitted {
-            Ok(Some(admitted)) => {
-                let own = extensions.get::<Arc<Policy>>().map(Arc::clone);
-                Ok(Some(Admitted { own, ..admitted }))
-            }
-            Ok(None) => Ok(None),
-            Err(refusal) => Err(self.refuse(request, refusal)),
-        }
-    }
-
     /// Runs `work` with the policy that rules now for a request that brought `own`.
     fn ruling<R>(
         &self,
@@ -278,6 +304,23 @@ impl<A> Shared<A> {
         }
         self.observer.tell(&call, Event::Refused { by: rejection.name() });
         rejection
+    }
+
+    /// Tells what letting a call through changed, and whether it was let through at all only because
+    /// nothing is refused.
+    fn tell_admitted<B>(&self, request: &Request<B>, admission: &Admission) {
+        let call = Call { method: request.method(), uri: request.uri() };
+        if let Some(change) = admission.change() {
+            self.observer.tell(&call, held::changed(change));
+        }
+        if admission.would_be_refused() {
+            let rejection = Rejection::BreakerOpen { retry_after: None };
+            self.observer.tell(&call, Event::WouldRefuse { by: rejection.name() });
+        }
+    }
+
+    fn wants_changes(&self) -> bool {
+        self.observer.wants(Severity::Error) || self.observer.wants(Severity::Warning)
     }
 }
 

@@ -24,7 +24,7 @@ use tower_service::Service;
 pub use self::places::Permit;
 use self::places::{Admission, Places, Wait};
 use crate::{
-    diagnose::Rejection,
+    diagnose::{Rejection, refused},
     held::HeldBody,
     observe::{Call, Observe, Observer},
     origins::Origins,
@@ -96,19 +96,10 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, B>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<S, B>
-    where
-        S: Service<Request<B>>,
-    {
-        InFlight { #[pin] call: S::Future, permit: Option<Permit> },
-        Waiting { queued: Box<Queued<S, B>> },
-        Refused { rejection: Rejection },
+        call: Option<S::Future>,
+        permit: Option<Permit>,
+        queued: Option<Box<Queued<S, B>>>,
+        rejection: Option<Rejection>,
     }
 }
 
@@ -264,23 +255,46 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if self.shared.policy.is_off(request.extensions()) {
+            let call = Some(self.inner.call(request));
+            return BulkheadFuture { call, permit: None, queued: None, rejection: None };
+        }
+        self.call_if_admitted(request)
+    }
+}
+
+impl<S> WithBulkhead<S> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_if_admitted<B>(&mut self, request: Request<B>) -> BulkheadFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
         let permit = match self.shared.admit(&request) {
             None => None,
             Some(Admission::Entered(permit)) => Some(permit),
-            Some(Admission::Waits(wait)) => {
-                // The clone stays behind; the instance that `poll_ready` made ready waits.
-                let clone = self.inner.clone();
-                let service = mem::replace(&mut self.inner, clone);
-                let shared = Arc::clone(&self.shared);
-                let queued = Box::new(Queued { wait, parts: Some((service, request)), shared });
-                return BulkheadFuture { state: State::Waiting { queued } };
-            }
+            Some(Admission::Waits(wait)) => return self.queue(wait, request),
             Some(Admission::Refused(rejection)) => {
                 self.shared.tell(&request, &rejection);
-                return BulkheadFuture { state: State::Refused { rejection } };
+                let rejection = Some(rejection);
+                return BulkheadFuture { call: None, permit: None, queued: None, rejection };
             }
         };
-        BulkheadFuture { state: State::InFlight { call: self.inner.call(request), permit } }
+        let call = Some(self.inner.call(request));
+        BulkheadFuture { call, permit, queued: None, rejection: None }
+    }
+
+    #[cold]
+    fn queue<B>(&mut self, wait: Pin<Box<Wait>>, request: Request<B>) -> BulkheadFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        // The clone stays behind; the instance that `poll_ready` made ready waits.
+        let clone = self.inner.clone();
+        let service = mem::replace(&mut self.inner, clone);
+        let shared = Arc::clone(&self.shared);
+        let queued = Some(Box::new(Queued { wait, parts: Some((service, request)), shared }));
+        BulkheadFuture { call: None, permit: None, queued, rejection: None }
     }
 }
 
@@ -292,27 +306,23 @@ where
     type Output = Result<Response<HeldBody<T, Permit>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            match state.as_mut().project() {
-                StateProjection::InFlight { call, permit } => {
-                    let outcome = ready!(call.poll(cx));
-                    let permit = permit.take();
-                    return Poll::Ready(
-                        outcome.map(|answer| answer.map(|body| HeldBody::new(body, permit))),
-                    );
+        let mut this = self.project();
+        if let Some(queued) = this.queued {
+            match ready!(queued.poll(cx)) {
+                Ok((permit, call)) => {
+                    *this.permit = Some(permit);
+                    this.call.set(Some(call));
                 }
-                StateProjection::Waiting { queued } => {
-                    let (permit, call) = match ready!(queued.poll(cx)) {
-                        Ok(admitted) => admitted,
-                        Err(rejection) => return Poll::Ready(Err(rejection.into())),
-                    };
-                    state.set(State::InFlight { call, permit: Some(permit) });
-                }
-                StateProjection::Refused { rejection } => {
-                    return Poll::Ready(Err((*rejection).into()));
-                }
+                Err(rejection) => return Poll::Ready(Err(rejection.into())),
             }
+            *this.queued = None;
+        }
+        let Some(call) = this.call.as_pin_mut() else { return refused(*this.rejection) };
+        let outcome = ready!(call.poll(cx));
+        let permit = this.permit.take();
+        match outcome {
+            Ok(answer) => Poll::Ready(Ok(answer.map(|body| HeldBody::new(body, permit)))),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }
@@ -336,6 +346,7 @@ impl<S: Service<Request<B>>, B> Queued<S, B> {
 
 impl Shared {
     /// Returns `None` where no policy rules.
+    #[inline]
     fn admit<B>(&self, request: &Request<B>) -> Option<Admission> {
         self.policy.with(request.extensions(), |policy| {
             let policy = policy?;

@@ -86,16 +86,9 @@ pin_project! {
     /// A call in flight: an answer that is there, a call below, or a wait for another call.
     pub struct CacheFuture<F, B: Body, E> {
         #[pin]
-        state: State<F, B, E>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F, B: Body, E> {
-        Answered { response: Option<Response<CachedBody<B>>> },
-        Fetching { #[pin] fetch: Fetch<F, B> },
-        Waiting { wait: Waiting<B, E> },
+        fetch: Option<Fetch<F, B>>,
+        answer: Option<Response<CachedBody<B>>>,
+        wait: Option<Waiting<B, E>>,
     }
 }
 
@@ -155,21 +148,46 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let policy = self.layer.ruling.with(request.extensions(), |policy| policy.copied());
-        let Some(policy) = policy else {
-            return CacheFuture::fetch(self.inner.call(request), Errand::Pass);
+        if self.layer.ruling.is_off(request.extensions()) {
+            let fetch = Fetch { call: self.inner.call(request), errand: Errand::Pass };
+            return CacheFuture { fetch: Some(fetch), answer: None, wait: None };
+        }
+        self.call_cached(request)
+    }
+}
+
+impl<S> Cache<S> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_cached<R, B>(&mut self, request: Request<R>) -> CacheFuture<S::Future, B, S::Error>
+    where
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Send + 'static,
+        S::Future: Send,
+        R: Body + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let Some(policy) = self.layer.ruling.copied(request.extensions()) else {
+            let fetch = Fetch { call: self.inner.call(request), errand: Errand::Pass };
+            return CacheFuture { fetch: Some(fetch), answer: None, wait: None };
         };
         match self.layer.step(&policy, request, policy.is_coalescing()) {
-            Step::Answer(response) => CacheFuture::answer(response),
-            Step::Fetch(request, errand) => CacheFuture::fetch(self.inner.call(request), errand),
+            Step::Answer(response) => {
+                CacheFuture { fetch: None, answer: Some(response), wait: None }
+            }
+            Step::Fetch(request, errand) => {
+                let fetch = Fetch { call: self.inner.call(request), errand };
+                CacheFuture { fetch: Some(fetch), answer: None, wait: None }
+            }
             Step::Renew(response, request, plan, place) => {
                 wait::renew(self.take(), request, plan, place);
-                CacheFuture::answer(response)
+                CacheFuture { fetch: None, answer: Some(response), wait: None }
             }
             Step::Wait(request, queued) => {
                 let (service, layer) = (self.take(), self.layer.clone());
-                let wait = Box::pin(layer.wait(service, request, queued));
-                CacheFuture { state: State::Waiting { wait } }
+                let wait: Waiting<B, S::Error> = Box::pin(layer.wait(service, request, queued));
+                CacheFuture { fetch: None, answer: None, wait: Some(wait) }
             }
         }
     }
@@ -183,16 +201,6 @@ impl<S: Clone> Cache<S> {
     }
 }
 
-impl<F, B: Body, E> CacheFuture<F, B, E> {
-    const fn answer(response: Response<CachedBody<B>>) -> Self {
-        Self { state: State::Answered { response: Some(response) } }
-    }
-
-    const fn fetch(call: F, errand: Errand<B>) -> Self {
-        Self { state: State::Fetching { fetch: Fetch::new(call, errand) } }
-    }
-}
-
 impl<F, B, E> Future for CacheFuture<F, B, E>
 where
     F: Future<Output = Result<Response<B>, E>>,
@@ -201,13 +209,17 @@ where
     type Output = Result<Response<CachedBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Fetching { fetch } => fetch.poll(cx),
-            StateProjection::Waiting { wait } => wait.as_mut().poll(cx),
+        let this = self.project();
+        if let Some(fetch) = this.fetch.as_pin_mut() {
+            return fetch.poll(cx);
+        }
+        if let Some(wait) = this.wait {
+            return wait.as_mut().poll(cx);
+        }
+        match this.answer.take() {
+            Some(answer) => Poll::Ready(Ok(answer)),
             // A future that has finished is not polled again.
-            StateProjection::Answered { response } => {
-                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
-            }
+            None => Poll::Pending,
         }
     }
 }

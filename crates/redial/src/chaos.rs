@@ -59,18 +59,12 @@ pub struct Chaos<S> {
 pin_project! {
     /// An attempt in flight.
     pub struct ChaosFuture<F, B, E> {
+        // Sent as it is; the answer's body may be in for something.
         #[pin]
-        state: State<F, B, E>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F, B, E> {
-        /// Sent as it is; the answer's body may be in for something.
-        Sent { #[pin] attempt: F, faults: Option<Box<Faults>> },
-        /// Delayed, or failed.
-        Hit { hit: HitFuture<B, E> },
+        attempt: Option<F>,
+        faults: Option<Box<Faults>>,
+        // Delayed, or failed.
+        hit: Option<HitFuture<B, E>>,
     }
 }
 
@@ -161,19 +155,38 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let state = match Shared::hit(&self.shared, &request) {
-            None => State::Sent { attempt: self.inner.call(request), faults: None },
-            Some(Hit { delay, answer: None, faults, .. }) if delay.is_zero() => {
-                State::Sent { attempt: self.inner.call(request), faults }
-            }
+        let shared = &self.shared;
+        if shared.policy.is_off(request.extensions()) || !shared.switch.is_on() {
+            let attempt = Some(self.inner.call(request));
+            return ChaosFuture { attempt, faults: None, hit: None };
+        }
+        self.call_or_hit(request)
+    }
+}
+
+impl<S> Chaos<S> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_or_hit<R, B>(&mut self, request: Request<R>) -> ChaosFuture<S::Future, B, S::Error>
+    where
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: From<Rejection> + 'static,
+        S::Future: Send,
+        R: Send + 'static,
+        B: Send + 'static,
+    {
+        let faults = match Shared::hit(&self.shared, &request) {
+            None => None,
+            Some(Hit { delay, answer: None, faults, .. }) if delay.is_zero() => faults,
             Some(hit) => {
                 // The clone stays behind; the instance that was made ready goes with the request.
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                State::Hit { hit: Box::pin(hit.run(service, request)) }
+                let hit: HitFuture<B, S::Error> = Box::pin(hit.run(service, request));
+                return ChaosFuture { attempt: None, faults: None, hit: Some(hit) };
             }
         };
-        ChaosFuture { state }
+        ChaosFuture { attempt: Some(self.inner.call(request)), faults, hit: None }
     }
 }
 
@@ -184,14 +197,19 @@ where
     type Output = Outcome<B, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Sent { attempt, faults } => {
-                let outcome = ready!(attempt.poll(cx));
-                let faults = faults.take();
-                let wrap = |body| ChaosBody::new(body, faults);
-                Poll::Ready(outcome.map(|answer| answer.map(wrap)))
-            }
-            StateProjection::Hit { hit } => hit.as_mut().poll(cx),
+        let this = self.project();
+        if let Some(attempt) = this.attempt.as_pin_mut() {
+            return match ready!(attempt.poll(cx)) {
+                Ok(answer) => {
+                    let faults = this.faults.take();
+                    Poll::Ready(Ok(answer.map(|body| ChaosBody::new(body, faults))))
+                }
+                Err(error) => Poll::Ready(Err(error)),
+            };
+        }
+        match this.hit {
+            Some(hit) => hit.as_mut().poll(cx),
+            None => Poll::Pending,
         }
     }
 }
@@ -235,9 +253,6 @@ impl Shared {
     fn hit<R>(shared: &Arc<Self>, request: &Request<R>) -> Option<Hit> {
         shared.policy.with(request.extensions(), |policy| {
             let policy = policy.filter(|policy| policy.is_active())?;
-            if !shared.switch.is_on() {
-                return None;
-            }
             let armed = shared.armed(policy);
             let plan = armed.policy.plan(&head(request), &armed.state);
             if plan.is_nothing() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Returns the runtime's time: paused and advanced by tests like any of its timers.
+#[inline]
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -28,6 +28,7 @@ thread_local! {
 }
 
 /// Puts back what was there before, also where the work panics.
+#[must_use]
 struct Within {
     before: Option<Deadline>,
 }
@@ -36,6 +37,7 @@ struct Within {
 ///
 /// Every layer below a [`WithDeadline`] sees it, and so does a call made from within: it gets the
 /// earlier of its own deadline and this one.
+#[inline]
 #[must_use]
 pub fn current_deadline() -> Option<Deadline> {
     CURRENT.get()
@@ -144,18 +146,24 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let limit = self.limit();
-        let call = within(limit.map(|limit| limit.deadline), || self.inner.call(request));
-        DeadlineFuture { call, limit, sleep: None }
+        let _within = limit.map(|limit| Within::new(limit.deadline));
+        DeadlineFuture { call: self.inner.call(request), limit, sleep: None }
     }
 }
 
 impl<S> WithDeadline<S> {
     fn limit(&self) -> Option<Limit> {
         let (span, outer) = (self.span.deadline(), current_deadline());
-        let now = (span.is_some() || outer.is_some()).then(clock::now)?;
-        let own = span.map(|span| Deadline::after(now, span));
-        let deadline = own.map_or(outer, |own| Some(own.earlier(outer)))?;
-        Some(Limit { deadline, span: deadline.remaining(now) })
+        if span.is_none() && outer.is_none() {
+            return None;
+        }
+        let now = clock::now();
+        let own = span.map(|span| Limit { deadline: Deadline::after(now, span), span });
+        match (own, outer) {
+            (own, None) => own,
+            (Some(own), Some(outer)) if own.deadline <= outer => Some(own),
+            (_, Some(deadline)) => Some(Limit { deadline, span: deadline.remaining(now) }),
+        }
     }
 }
 
@@ -169,11 +177,17 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let limit = *this.limit;
-        if let Poll::Ready(outcome) =
-            within(limit.map(|limit| limit.deadline), || this.call.poll(cx))
-        {
-            let guard = |body| DeadlineBody { body, limit, sleep: None };
-            return Poll::Ready(outcome.map(|response| response.map(guard)));
+        let polled = {
+            let _within = limit.map(|limit| Within::new(limit.deadline));
+            this.call.poll(cx)
+        };
+        match polled {
+            Poll::Ready(Ok(response)) => {
+                let guard = |body| DeadlineBody { body, limit, sleep: None };
+                return Poll::Ready(Ok(response.map(guard)));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {}
         }
         let Some(limit) = limit else { return Poll::Pending };
         ready!(limit.poll(this.sleep, cx));
@@ -231,11 +245,19 @@ impl Limit {
 /// Runs `work` so that it, and all that it calls, sees the deadline.
 fn within<T>(deadline: Option<Deadline>, work: impl FnOnce() -> T) -> T {
     // Without a deadline of its own, a call is within what is there already.
-    let _within = deadline.map(|deadline| Within { before: CURRENT.replace(Some(deadline)) });
+    let _within = deadline.map(Within::new);
     work()
 }
 
+impl Within {
+    #[inline]
+    fn new(deadline: Deadline) -> Self {
+        Self { before: CURRENT.replace(Some(deadline)) }
+    }
+}
+
 impl Drop for Within {
+    #[inline]
     fn drop(&mut self) {
         CURRENT.set(self.before);
     }

@@ -17,7 +17,7 @@ use std::{
 use http::{Method, Request, Response, StatusCode, Uri, request::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use redial_core::{Event, FallbackPolicy, Fault};
+use redial_core::{Event, FallbackPolicy, Fault, Severity};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -150,13 +150,14 @@ impl<A> FallbackLayer<A> {
     }
 
     /// Returns what there is to know about a call; `None` where no policy rules.
-    fn case(&self, head: &Parts) -> Option<Case> {
-        let policy = self.ruling.with(&head.extensions, |policy| policy.cloned())?;
-        let told = self.observer.is_some().then(|| {
-            let (method, uri) = (head.method.clone(), head.uri.clone());
+    #[inline]
+    fn case<B>(&self, request: &Request<B>) -> Option<Case> {
+        let policy = self.ruling.with(request.extensions(), |policy| policy.cloned())?;
+        let told = self.observer.wants(Severity::Warning).then(|| {
+            let (method, uri) = (request.method().clone(), request.uri().clone());
             Box::new(Told { observer: self.observer.clone(), method, uri })
         });
-        Some(Case { policy, is_head: head.method == Method::HEAD, told })
+        Some(Case { policy, is_head: request.method() == Method::HEAD, told })
     }
 }
 
@@ -182,10 +183,45 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let (head, body) = request.into_parts();
-        let armed = self.layer.case(&head).map(|case| Armed { relief: FixedFallback, case });
-        let call = self.inner.call(Request::from_parts(head, body));
-        FallbackFuture { call, armed, relief: None }
+        if self.layer.ruling.is_off(request.extensions()) {
+            return FallbackFuture { call: self.inner.call(request), armed: None, relief: None };
+        }
+        self.call_armed(request)
+    }
+}
+
+impl<S> Fallback<S, FixedFallback> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_armed<R, B>(
+        &mut self,
+        request: Request<R>,
+    ) -> FallbackFuture<S::Future, FixedFallback, B, B, S::Error>
+    where
+        S: Service<Request<R>, Response = Response<B>>,
+    {
+        if self.layer.observer.is_some() {
+            return self.call_and_tell(request);
+        }
+        let is_head = request.method() == Method::HEAD;
+        let policy = self.layer.ruling.with(request.extensions(), |policy| policy.cloned());
+        let armed = policy.map(|policy| Armed {
+            relief: FixedFallback,
+            case: Case { policy, is_head, told: None },
+        });
+        FallbackFuture { call: self.inner.call(request), armed, relief: None }
+    }
+
+    #[inline(never)]
+    fn call_and_tell<R, B>(
+        &mut self,
+        request: Request<R>,
+    ) -> FallbackFuture<S::Future, FixedFallback, B, B, S::Error>
+    where
+        S: Service<Request<R>, Response = Response<B>>,
+    {
+        let armed = self.layer.case(&request).map(|case| Armed { relief: FixedFallback, case });
+        FallbackFuture { call: self.inner.call(request), armed, relief: None }
     }
 }
 
@@ -206,8 +242,9 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
+        let case = self.layer.case(&request);
         let (head, body) = request.into_parts();
-        let armed = self.layer.case(&head).map(|case| {
+        let armed = case.map(|case| {
             let relief = Asking { head: head.clone(), function: self.layer.answer.0.clone() };
             Armed { relief, case }
         });
@@ -237,8 +274,8 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
+        let case = self.layer.case(&request);
         let (head, body) = request.into_parts();
-        let case = self.layer.case(&head);
         let ServiceFallback { service, body_bytes_max } = &self.layer.answer;
         // Without a policy nothing is kept.
         let bytes_max = case.as_ref().map_or(0, |_| *body_bytes_max);
@@ -266,19 +303,14 @@ where
             return relief.as_mut().poll(cx);
         }
         let outcome = ready!(this.call.poll(cx));
-        let armed = this.armed.take();
-        let failed = armed.and_then(|armed| {
-            let failure = armed.case.failure(&outcome)?;
-            Some((armed, failure))
-        });
-        match failed {
-            None => Poll::Ready(unchanged(outcome)),
-            Some((Armed { relief, case }, failure)) => {
-                match relief.relieve(case, failure, outcome) {
-                    Relieved::Now(answer) => Poll::Ready(Ok(answer)),
-                    Relieved::Later(later) => this.relief.insert(later).as_mut().poll(cx),
-                }
-            }
+        let failure = this.armed.as_ref().and_then(|armed| armed.case.failure(&outcome));
+        let Some(failure) = failure else { return Poll::Ready(unchanged(outcome)) };
+        let Some(Armed { relief, case }) = this.armed.take() else {
+            return Poll::Ready(unchanged(outcome));
+        };
+        match relief.relieve(case, failure, outcome) {
+            Relieved::Now(answer) => Poll::Ready(Ok(answer)),
+            Relieved::Later(later) => this.relief.insert(later).as_mut().poll(cx),
         }
     }
 }
@@ -321,7 +353,10 @@ impl<F, K, B, C, E> fmt::Debug for FallbackFuture<F, K, B, C, E> {
 }
 
 fn unchanged<B, C, E>(outcome: Result<Response<B>, E>) -> Answered<B, C, E> {
-    outcome.map(|response| response.map(FallbackBody::upstream))
+    match outcome {
+        Ok(response) => Ok(response.map(FallbackBody::upstream)),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,21 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        if self.fields.set.is_empty() && self.fields.default.is_empty() {
+            return self.inner.call(request);
+        }
+        self.call_with_fields(request)
+    }
+}
+
+impl<S> SetHeaders<S> {
+    /// Apart from `call`, so that where nothing is set the request is not even moved.
+    #[inline(never)]
+    fn call_with_fields<B>(&mut self, mut request: Request<B>) -> S::Future
+    where
+        S: Service<Request<B>>,
+    {
         let headers = request.headers_mut();
         for (name, value) in &self.fields.default {
             headers.entry(name).or_insert_with(|| value.clone());

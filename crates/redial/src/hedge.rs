@@ -187,6 +187,23 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = &self.shared;
+        let own = request.extensions().get::<Arc<Policy>>();
+        if own.is_none() && !shared.policy.has::<HedgePolicy>() {
+            return HedgeFuture::straight(self.inner.call(request.map(ReplayBody::once)));
+        }
+        self.call_hedged(request)
+    }
+}
+
+impl<S, C> Hedge<S, C> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_hedged<B>(&mut self, request: Request<B>) -> HedgeFuture<S, C, B>
+    where
+        S: Service<Request<ReplayBody<B>>> + Clone,
+        B: Body<Error: Into<BoxError>> + Unpin,
+    {
+        let shared = &self.shared;
         let own = request.extensions().get::<Arc<Policy>>().map(Arc::clone);
         let hedge = shared.under(own.as_deref(), |policy| {
             let hedge = hedge_of(policy, request.method(), request.headers())?;
@@ -247,6 +264,9 @@ impl<C> Shared<C> {
 
     /// Tells a budget that counts calls of a new one.
     fn note_call(&self, uri: &Uri, own: Option<&Policy>) {
+        if own.is_none() && !self.policy.counts_calls() {
+            return;
+        }
         self.under(own, |policy| {
             if matches!(policy.budget, BudgetPolicy::Window(_)) {
                 let deposit = |budget: &Budget| budget.deposit_call(clock::now());

@@ -85,13 +85,26 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let is_heard = !self.is_silent && tracing::enabled!(Level::ERROR);
-        let entry = is_heard.then(|| Entry {
+        if !self.is_silent && tracing::enabled!(Level::ERROR) {
+            return self.call_and_log(request);
+        }
+        LogFuture { call: self.inner.call(request), entry: None }
+    }
+}
+
+impl<S> Log<S> {
+    /// Apart from `call`, so that where nobody listens the request is not even moved.
+    #[inline(never)]
+    fn call_and_log<B>(&mut self, request: Request<B>) -> LogFuture<S::Future>
+    where
+        S: Service<Request<B>>,
+    {
+        let entry = Entry {
             method: request.method().clone(),
             uri: request.uri().clone(),
             started: clock::now(),
-        });
-        LogFuture { call: self.inner.call(request), entry }
+        };
+        LogFuture { call: self.inner.call(request), entry: Some(entry) }
     }
 }
 

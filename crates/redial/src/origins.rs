@@ -6,6 +6,7 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
+    ptr,
     sync::{
         Arc, LazyLock, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use http::{Uri, uri::Authority};
 
 use self::hash::Quick;
@@ -36,6 +37,12 @@ pub(crate) trait PerOrigin: Sized {
 
     /// Returns what takes over when it cannot: whatever of the state still makes sense.
     fn succeeded_by(&self, policy: &Self::Policy, now: Instant) -> Self;
+}
+
+/// A key that a copy can be kept of: of its text alone, so that a name does not keep the whole buffer
+/// that it came in.
+pub(crate) trait Keep<K> {
+    fn keep(&self) -> K;
 }
 
 /// State of type `T` for each origin, or for each key of another type. Clones share it.
@@ -69,6 +76,13 @@ struct Place<T, K> {
     origin: Arc<Origin<T, K>>,
 }
 
+/// A state that was looked up, and what keeps it in reach.
+enum Found<T, K> {
+    /// The place in a shard.
+    There(Guard<Arc<Shard<T, K>>>, usize),
+    Opened(Arc<T>),
+}
+
 struct Origin<T, K> {
     key: K,
     state: Arc<T>,
@@ -77,7 +91,7 @@ struct Origin<T, K> {
     is_retired: AtomicBool,
 }
 
-impl<T: PerOrigin, K> Origins<T, K> {
+impl<T: PerOrigin, K: Clone> Origins<T, K> {
     pub(crate) fn new() -> Self {
         Self::bounded(ORIGINS_MAX)
     }
@@ -105,24 +119,16 @@ impl<T: PerOrigin, K> Origins<T, K> {
     ) -> R
     where
         K: Borrow<Q>,
-        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+        Q: Keep<K> + Eq + Hash + ?Sized,
     {
-        let table = &*self.table;
-        let hash = table.hash.hash_one(key);
-        {
-            let shard = table.shard(hash).load();
-            if let Some(origin) = shard.of(hash, key).find(|origin| origin.state.serves(policy)) {
-                origin.touch(table.arrivals.load(Ordering::Relaxed));
-                return work(&origin.state);
-            }
-        }
-        work(&table.open(hash, key, policy))
+        work(self.table.look_up(key, policy).state())
     }
 }
 
 impl<T: PerOrigin> Origins<T> {
     /// Runs `work` with the state of `uri`'s origin under `policy`, which begins at first sight.
     /// Requests without an authority go to whatever the service below is bound to: one origin.
+    #[inline]
     pub(crate) fn with<R>(
         &self,
         uri: &Uri,
@@ -133,43 +139,51 @@ impl<T: PerOrigin> Origins<T> {
     }
 
     /// As [`with`](Self::with), for an authority.
+    #[inline]
     pub(crate) fn with_authority<R>(
         &self,
         authority: &Authority,
         policy: &T::Policy,
         work: impl FnOnce(&Arc<T>) -> R,
     ) -> R {
-        match self.first(authority) {
-            Some(first) if first.state.serves(policy) => work(&first.state),
-            _ => self.with_key(authority, policy, work),
-        }
+        // `work` stands in one place, and so becomes a part of whoever calls.
+        let found;
+        let state = match self.first(authority) {
+            Some(first) if first.state.serves(policy) => &first.state,
+            _ => {
+                found = self.table.look_up(authority, policy);
+                found.state()
+            }
+        };
+        work(state)
     }
 
     /// Runs `work` with the state of `uri`'s origin under whatever policy it began; gives `work` back
     /// where there is none yet.
     pub(crate) fn if_there<R, W: FnOnce(&Arc<T>) -> R>(&self, uri: &Uri, work: W) -> Result<R, W> {
         let authority = authority_of(uri);
-        if let Some(first) = self.first(authority) {
-            return Ok(work(&first.state));
-        }
-        let hash = self.table.hash.hash_one(authority);
-        let shard = self.table.shard(hash).load();
-        let origin = shard.of(hash, authority).next();
-        match origin {
-            Some(origin) => {
-                origin.touch(self.table.arrivals.load(Ordering::Relaxed));
-                Ok(work(&origin.state))
-            }
-            None => Err(work),
-        }
+        let found;
+        let state = match self.first(authority) {
+            Some(first) => &first.state,
+            None => match self.table.find(authority, |_| true) {
+                Some(there) => {
+                    found = there;
+                    found.state()
+                }
+                None => return Err(work),
+            },
+        };
+        Ok(work(state))
     }
 
     /// Returns the origin that came first, if it is this one and still there.
+    #[inline]
     fn first(&self, authority: &Authority) -> Option<&Arc<Origin<T, Authority>>> {
         let first = &self.table.first.get()?.origin;
         // Bytes are compared faster than letters; who writes one name in two ways finds it as well.
+        let (known, asked) = (first.key.as_str(), authority.as_str());
         let is_it =
-            first.key.as_str() == authority.as_str() && !first.is_retired.load(Ordering::Relaxed);
+            (ptr::eq(known, asked) || known == asked) && !first.is_retired.load(Ordering::Relaxed);
         is_it.then(|| {
             first.touch(self.table.arrivals.load(Ordering::Relaxed));
             first
@@ -201,13 +215,44 @@ impl<T, K> Table<T, K> {
     }
 }
 
-impl<T: PerOrigin, K> Table<T, K> {
-    #[cold]
-    fn open<Q>(&self, hash: u64, key: &Q, policy: &T::Policy) -> Arc<T>
+impl<T: PerOrigin, K: Clone> Table<T, K> {
+    /// Returns the state of `key` under `policy`, which begins at first sight.
+    #[inline(never)]
+    fn look_up<Q>(&self, key: &Q, policy: &T::Policy) -> Found<T, K>
     where
         K: Borrow<Q>,
-        Q: Eq + ToOwned<Owned = K> + ?Sized,
+        Q: Keep<K> + Eq + Hash + ?Sized,
     {
+        let found = self.find(key, |state| state.serves(policy));
+        found.unwrap_or_else(|| {
+            let key = key.keep();
+            Found::Opened(self.open(self.hash.hash_one(key.borrow()), key, policy))
+        })
+    }
+
+    fn find<Q>(&self, key: &Q, is_it: impl Fn(&T) -> bool) -> Option<Found<T, K>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let hash = self.hash.hash_one(key);
+        let shard = self.shard(hash).load();
+        let first = shard.places.partition_point(|place| place.hash < hash);
+        let mut same = shard.places[first..].iter().take_while(|place| place.hash == hash);
+        let skipped = same
+            .position(|Place { origin, .. }| origin.key.borrow() == key && is_it(&origin.state))?;
+        let place = first + skipped;
+        shard.places[place].origin.touch(self.arrivals.load(Ordering::Relaxed));
+        Some(Found::There(shard, place))
+    }
+
+    #[cold]
+    fn open<Q>(&self, hash: u64, owned: K, policy: &T::Policy) -> Arc<T>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let key: &Q = owned.borrow();
         let now = clock::now();
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed) + 1;
         let mut opened = None;
@@ -225,7 +270,7 @@ impl<T: PerOrigin, K> Table<T, K> {
             let mut next = shard.without(hash, key, !T::SIDE_BY_SIDE);
             next.make_room(self.shard_max);
             let (last_use, is_retired) = (AtomicU64::new(arrival), AtomicBool::new(false));
-            let key = key.to_owned();
+            let key = owned.clone();
             next.insert(hash, Arc::new(Origin { key, state, last_use, is_retired }));
             Arc::new(next)
         });
@@ -246,7 +291,7 @@ impl<T, K> Table<T, K> {
         let Some(origin) = shard.of(hash, key).next() else { return };
         let first = self.first.get_or_init(|| Place { hash, origin: Arc::clone(origin) });
         let is_here = |place: &Place<T, K>| Arc::ptr_eq(&place.origin, &first.origin);
-        let could_be_here = std::ptr::eq(self.shard(first.hash), self.shard(hash));
+        let could_be_here = ptr::eq(self.shard(first.hash), self.shard(hash));
         if could_be_here && !shard.places.iter().any(is_here) {
             first.origin.is_retired.store(true, Ordering::Relaxed);
         }
@@ -299,6 +344,16 @@ impl<T, K> Shard<T, K> {
     }
 }
 
+impl<T, K> Found<T, K> {
+    #[inline]
+    fn state(&self) -> &Arc<T> {
+        match self {
+            Self::There(shard, place) => &shard.places[*place].origin.state,
+            Self::Opened(state) => state,
+        }
+    }
+}
+
 impl<T, K> Clone for Place<T, K> {
     fn clone(&self) -> Self {
         Self { hash: self.hash, origin: Arc::clone(&self.origin) }
@@ -306,6 +361,7 @@ impl<T, K> Clone for Place<T, K> {
 }
 
 impl<T, K> Origin<T, K> {
+    #[inline]
     fn touch(&self, arrivals: u64) {
         // Written to only after others have come, so that many cores share a clean line.
         if self.last_use.load(Ordering::Relaxed) != arrivals {
@@ -320,13 +376,27 @@ impl<T, K> Clone for Origins<T, K> {
     }
 }
 
-impl<T: PerOrigin, K> fmt::Debug for Origins<T, K> {
+impl<T: PerOrigin, K: Clone> fmt::Debug for Origins<T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origins").field("len", &self.len()).finish()
     }
 }
 
-fn authority_of(uri: &Uri) -> &Authority {
+impl Keep<Self> for Authority {
+    fn keep(&self) -> Self {
+        // What was parsed once can be parsed again.
+        self.as_str().parse().unwrap_or_else(|_| NAMELESS.clone())
+    }
+}
+
+impl Keep<Vec<u8>> for [u8] {
+    fn keep(&self) -> Vec<u8> {
+        self.to_vec()
+    }
+}
+
+#[inline]
+pub(crate) fn authority_of(uri: &Uri) -> &Authority {
     uri.authority().unwrap_or_else(|| &NAMELESS)
 }
 

@@ -117,8 +117,14 @@ impl PolicyCell {
     }
 
     /// Returns whether a part is switched on.
+    #[inline]
     pub(crate) fn has<T: Part>(&self) -> bool {
         self.current.glance.parts.load(Ordering::Relaxed) & T::BIT != 0
+    }
+
+    /// Returns whether the budget counts calls that begin.
+    pub(crate) fn counts_calls(&self) -> bool {
+        self.current.glance.parts.load(Ordering::Relaxed) & COUNTS_CALLS != 0
     }
 
     /// Returns whether a call needs nothing of the retry policy before it fails: nothing is hedged, and
@@ -164,16 +170,53 @@ impl Span {
 }
 
 impl<T: Part> Ruling<T> {
-    /// Runs `work` with the part that rules for a request with `extensions`.
-    pub(crate) fn with<R>(&self, extensions: &Extensions, work: impl FnOnce(Option<&T>) -> R) -> R {
+    /// Returns whether no part rules for a request with `extensions`: a look at one word, where nothing is
+    /// switched on.
+    #[inline]
+    pub(crate) fn is_off(&self, extensions: &Extensions) -> bool {
         match &self.rule {
-            Rule::Fixed(part) => work(part.as_ref()),
-            Rule::Policy(cell) => match extensions.get::<Arc<Policy>>() {
-                Some(own) => work(T::of(own)),
-                None if cell.has::<T>() => work(T::of(&cell.peek())),
-                None => work(None),
-            },
+            Rule::Fixed(part) => part.is_none(),
+            Rule::Policy(cell) => !cell.has::<T>() && extensions.get::<Arc<Policy>>().is_none(),
         }
+    }
+
+    /// Runs `work` with the part that rules for a request with `extensions`.
+    #[inline]
+    pub(crate) fn with<R>(&self, extensions: &Extensions, work: impl FnOnce(Option<&T>) -> R) -> R {
+        // `work` stands in one place, and so becomes a part of whoever calls.
+        let current;
+        let part = match &self.rule {
+            Rule::Fixed(part) => part.as_ref(),
+            Rule::Policy(cell) => match extensions.get::<Arc<Policy>>() {
+                Some(own) => T::of(own),
+                None if cell.has::<T>() => {
+                    current = cell.peek();
+                    T::of(&current)
+                }
+                None => None,
+            },
+        };
+        work(part)
+    }
+
+    /// Returns the policy that a request with `extensions` brings, where such a one rules.
+    #[inline]
+    pub(crate) fn own(&self, extensions: &Extensions) -> Option<Arc<Policy>> {
+        match &self.rule {
+            Rule::Fixed(_) => None,
+            Rule::Policy(_) => extensions.get::<Arc<Policy>>().map(Arc::clone),
+        }
+    }
+}
+
+impl<T: Part + Copy> Ruling<T> {
+    /// Returns the part that rules for a request with `extensions`.
+    #[inline]
+    pub(crate) fn copied(&self, extensions: &Extensions) -> Option<T> {
+        if self.is_off(extensions) {
+            return None;
+        }
+        self.with(extensions, |part| part.copied())
     }
 }
 

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, request::Parts, uri::Authority};
+use http::{Extensions, HeaderValue, Request, Uri, request::Parts, uri::Authority};
 use pin_project_lite::pin_project;
-use redial_core::{Event, RateKey, RateLimitPolicy, RateLimiter, Reservation};
+use redial_core::{Event, FieldName, RateKey, RateLimitPolicy, RateLimiter, Reservation};
 use tokio::time::Sleep;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -21,9 +21,9 @@ use tower_service::Service;
 use crate::{
     clock,
     deadline::current_deadline,
-    diagnose::Rejection,
+    diagnose::{Rejection, refused},
     observe::{Call, Observe, Observer},
-    origins::{Origins, PerOrigin},
+    origins::{Origins, PerOrigin, authority_of},
     policies::Ruling,
 };
 
@@ -74,8 +74,12 @@ type KeyOf = dyn for<'a> Fn(&'a Parts) -> Cow<'a, [u8]> + Send + Sync;
 /// Whether a call may go.
 enum Answer {
     AtOnce,
+    /// That depends on more of the request's head.
+    ByHead,
     At(Instant, Turn),
-    Refused { retry_after: Duration },
+    Refused {
+        retry_after: Duration,
+    },
 }
 
 /// A place in the line, which is given back unless it is used.
@@ -91,19 +95,9 @@ pin_project! {
         S: Service<R>,
     {
         #[pin]
-        state: State<S, R>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<S, R>
-    where
-        S: Service<R>,
-    {
-        Calling { #[pin] call: S::Future },
-        Waiting { waiting: Pin<Box<Waiting<S, R>>> },
-        Refused { rejection: Rejection },
+        call: Option<S::Future>,
+        waiting: Option<Pin<Box<Waiting<S, R>>>>,
+        rejection: Option<Rejection>,
     }
 }
 
@@ -193,25 +187,73 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (request, answer) = self.shared.ask(request);
-        let state = match answer {
-            Answer::AtOnce => State::Calling { call: self.inner.call(request) },
+        if self.shared.policy.is_off(request.extensions()) {
+            let call = Some(self.inner.call(request));
+            return RateLimitFuture { call, waiting: None, rejection: None };
+        }
+        self.call_in_turn(request)
+    }
+}
+
+impl<S> RateLimit<S> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_in_turn<B>(&mut self, request: Request<B>) -> RateLimitFuture<S, Request<B>>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        match self.shared.ask(request.uri(), request.extensions()) {
+            Answer::AtOnce => {}
+            Answer::ByHead => return self.call_by_head(request),
+            answer => return self.hold(request, answer),
+        }
+        let call = Some(self.inner.call(request));
+        RateLimitFuture { call, waiting: None, rejection: None }
+    }
+
+    #[inline(never)]
+    fn call_by_head<B>(&mut self, request: Request<B>) -> RateLimitFuture<S, Request<B>>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let (head, body) = request.into_parts();
+        let answer = self.shared.ask_by_head(&head);
+        let request = Request::from_parts(head, body);
+        match answer {
+            Answer::AtOnce => RateLimitFuture {
+                call: Some(self.inner.call(request)),
+                waiting: None,
+                rejection: None,
+            },
+            answer => self.hold(request, answer),
+        }
+    }
+
+    /// Has a call wait, or refuses it.
+    #[cold]
+    fn hold<B>(&mut self, request: Request<B>, answer: Answer) -> RateLimitFuture<S, Request<B>>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let (mut waiting, mut rejection) = (None, None);
+        match answer {
             Answer::At(at, turn) => {
                 // The clone stays behind; the instance that `poll_ready` made ready waits.
                 let clone = self.inner.clone();
                 let service = mem::replace(&mut self.inner, clone);
                 let sleep = tokio::time::sleep_until(at.into());
                 let (request, turn) = (Some(request), Some(turn));
-                State::Waiting { waiting: Box::pin(Waiting { sleep, service, request, turn }) }
+                waiting = Some(Box::pin(Waiting { sleep, service, request, turn }));
             }
             Answer::Refused { retry_after } => {
                 let call = Call { method: request.method(), uri: request.uri() };
-                let rejection = Rejection::RateLimited { retry_after };
-                self.shared.observer.tell(&call, Event::Refused { by: rejection.name() });
-                State::Refused { rejection }
+                let limited = Rejection::RateLimited { retry_after };
+                self.shared.observer.tell(&call, Event::Refused { by: limited.name() });
+                rejection = Some(limited);
             }
-        };
-        RateLimitFuture { state }
+            Answer::AtOnce | Answer::ByHead => {}
+        }
+        RateLimitFuture { call: None, waiting, rejection }
     }
 }
 
@@ -222,22 +264,17 @@ where
     type Output = Result<S::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            match state.as_mut().project() {
-                StateProjection::Calling { call } => return call.poll(cx),
-                StateProjection::Waiting { waiting } => {
-                    let Some(call) = ready!(waiting.as_mut().poll(cx)) else {
-                        // It is replaced by the call as soon as there is one.
-                        return Poll::Pending;
-                    };
-                    state.set(State::Calling { call });
-                }
-                StateProjection::Refused { rejection } => {
-                    return Poll::Ready(Err((*rejection).into()));
-                }
-            }
+        let mut this = self.project();
+        if let Some(waiting) = this.waiting {
+            let Some(call) = ready!(waiting.as_mut().poll(cx)) else {
+                // It is replaced by the call as soon as there is one.
+                return Poll::Pending;
+            };
+            this.call.set(Some(call));
+            *this.waiting = None;
         }
+        let Some(call) = this.call.as_pin_mut() else { return refused(*this.rejection) };
+        call.poll(cx)
     }
 }
 
@@ -253,34 +290,59 @@ impl<S: Service<R>, R> Waiting<S, R> {
 }
 
 impl Shared {
-    fn ask<B>(&self, request: Request<B>) -> (Request<B>, Answer) {
-        let Some(key_of) = &self.key_of else {
-            let by_policy = |policy: &RateLimitPolicy| self.ask_by_policy(policy, &request);
-            let answer = self.policy.with(request.extensions(), |policy| policy.map(by_policy));
-            return (request, answer.unwrap_or(Answer::AtOnce));
-        };
-        let (head, body) = request.into_parts();
-        let by_key = |policy: &RateLimitPolicy| self.limits.ask(&key_of(&head), policy);
-        let answer = self.policy.with(&head.extensions, |policy| policy.map(by_key));
-        (Request::from_parts(head, body), answer.unwrap_or(Answer::AtOnce))
+    #[inline]
+    fn ask(&self, uri: &Uri, extensions: &Extensions) -> Answer {
+        if self.policy.is_off(extensions) {
+            Answer::AtOnce
+        } else {
+            self.ask_policy(uri, extensions)
+        }
     }
 
-    fn ask_by_policy<B>(&self, policy: &RateLimitPolicy, request: &Request<B>) -> Answer {
-        let ask = |limiter: &Arc<RateLimiter>| Answer::of(limiter, policy);
-        match policy.rate_key() {
-            RateKey::Origin => self.limits.origins.with(request.uri(), policy, ask),
-            RateKey::All => self.limits.origins.with_authority(&ALL, policy, ask),
-            RateKey::Field(name) => {
-                let value = request.headers().get(name.as_str());
-                self.limits.ask(value.map_or(&[], HeaderValue::as_bytes), policy)
-            }
+    /// What is lent to this is not moved for it: nothing in it, and in what it calls, hands on the
+    /// address of the request.
+    #[inline(never)]
+    fn ask_policy(&self, uri: &Uri, extensions: &Extensions) -> Answer {
+        if self.key_of.is_some() {
+            return Answer::ByHead;
         }
+        self.policy.with(extensions, |policy| {
+            let Some(policy) = policy else { return Answer::AtOnce };
+            let authority = match policy.rate_key() {
+                RateKey::Origin => authority_of(uri),
+                RateKey::All => &ALL,
+                RateKey::Field(_) => return Answer::ByHead,
+            };
+            let ask = |limiter: &Arc<RateLimiter>| {
+                let now = clock::now();
+                match limiter.try_acquire(now) {
+                    Ok(()) => Answer::AtOnce,
+                    Err(_) => Answer::of(limiter, policy, now),
+                }
+            };
+            self.limits.origins.with_authority(authority, policy, ask)
+        })
+    }
+
+    fn ask_by_head(&self, head: &Parts) -> Answer {
+        self.policy.with(&head.extensions, |policy| {
+            let Some(policy) = policy else { return Answer::AtOnce };
+            let field = |name: &FieldName| head.headers.get(name.as_str());
+            match (&self.key_of, policy.rate_key()) {
+                (Some(key_of), _) => self.limits.ask(&key_of(head), policy),
+                (None, RateKey::Field(name)) => {
+                    let value = field(name).map_or(&[][..], HeaderValue::as_bytes);
+                    self.limits.ask(value, policy)
+                }
+                // Another policy has come to rule in between.
+                (None, _) => Answer::AtOnce,
+            }
+        })
     }
 }
 
 impl Answer {
-    fn of(limiter: &Arc<RateLimiter>, policy: &RateLimitPolicy) -> Self {
-        let now = clock::now();
+    fn of(limiter: &Arc<RateLimiter>, policy: &RateLimitPolicy, now: Instant) -> Self {
         match limiter.reserve(now, longest_wait(policy, now)) {
             Ok(reservation) if reservation.wait().is_zero() => Self::AtOnce,
             Ok(reservation) => {
@@ -337,7 +399,7 @@ impl RateLimits {
 
     fn ask(&self, key: &[u8], policy: &RateLimitPolicy) -> Answer {
         let key = key.get(..KEY_BYTES_MAX).unwrap_or(key);
-        self.named.with_key(key, policy, |limiter| Answer::of(limiter, policy))
+        self.named.with_key(key, policy, |limiter| Answer::of(limiter, policy, clock::now()))
     }
 }
 
@@ -356,6 +418,7 @@ impl PerOrigin for RateLimiter {
         Self::new(policy, now)
     }
 
+    #[inline]
     fn serves(&self, policy: &RateLimitPolicy) -> bool {
         self.keeps(policy)
     }
@@ -366,6 +429,7 @@ impl PerOrigin for RateLimiter {
 }
 
 /// Waiting until the deadline leaves no time for the call.
+#[inline]
 fn longest_wait(policy: &RateLimitPolicy, now: Instant) -> Duration {
     let longest = policy.longest_wait();
     if longest.is_zero() {

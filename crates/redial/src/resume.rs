@@ -132,6 +132,7 @@ where
     S::Future: Send,
     S::Error: Send,
     Q: Body + 'static,
+    B: Body,
 {
     type Response = Response<ResumedBody<B, S::Error>>;
     type Error = S::Error;
@@ -142,7 +143,25 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let policy = self.shared.policy.with(request.extensions(), |policy| policy.copied());
+        if self.shared.policy.is_off(request.extensions()) {
+            let call = self.inner.call(request.map(OnceBody::first));
+            return ResumeFuture { call, again: None };
+        }
+        self.call_again(request)
+    }
+}
+
+impl<S> Resume<S> {
+    /// Apart from `call`, so that where nothing is to be done the request is moved once.
+    #[inline(never)]
+    fn call_again<Q, B>(&mut self, request: Request<Q>) -> ResumeFuture<S::Future, B, S::Error>
+    where
+        S: Service<Request<OnceBody<Q>>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
+        Q: Body + 'static,
+    {
+        let policy = self.shared.policy.copied(request.extensions());
         let policy = policy.filter(|policy| 0 < policy.resumes() && may_go_on(&request));
         let Some(policy) = policy else {
             let call = self.inner.call(request.map(OnceBody::first));
@@ -168,15 +187,27 @@ fn may_go_on<Q: Body>(request: &Request<Q>) -> bool {
 impl<F, B, E> Future for ResumeFuture<F, B, E>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
 {
     type Output = Result<Response<ResumedBody<B, E>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (head, body) = ready!(this.call.poll(cx))?.into_parts();
-        let again = this.again.take().filter(|_| head.status == StatusCode::OK);
-        let again = again.map(|again| again.knowing(Known::of(&head.headers)));
-        Poll::Ready(Ok(Response::from_parts(head, ResumedBody::new(body, again))))
+        let answer = match ready!(this.call.poll(cx)) {
+            Ok(answer) => answer,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let again = match this.again {
+            Some(again) if answer.status() == StatusCode::OK => {
+                again.known = Known::of(answer.headers());
+                // Of what has come as a whole, nothing is kept. All else is boxed, so that answers stay
+                // small on their way up.
+                let is_whole = answer.body().is_end_stream() && again.length().unwrap_or(0) == 0;
+                this.again.take().filter(|_| !is_whole).map(Box::new)
+            }
+            _ => None,
+        };
+        Poll::Ready(Ok(answer.map(|body| ResumedBody::new(body, again))))
     }
 }
 

@@ -145,7 +145,7 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let policy = self.policy.with(request.extensions(), |policy| policy.copied());
+        let policy = self.policy.copied(request.extensions());
         StallFuture { call: self.inner.call(request), policy }
     }
 }
@@ -163,7 +163,7 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> S::Future {
-        let policy = self.policy.with(request.extensions(), |policy| policy.copied());
+        let policy = self.policy.copied(request.extensions());
         self.inner.call(request.map(|body| StallBody::new(body, policy)))
     }
 }
@@ -176,8 +176,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let outcome = ready!(this.call.poll(cx));
-        Poll::Ready(outcome.map(|answer| answer.map(|body| StallBody::new(body, *this.policy))))
+        match ready!(this.call.poll(cx)) {
+            Ok(answer) => {
+                Poll::Ready(Ok(answer.map(|body| StallBody::new(body, this.policy.take()))))
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 }
 

@@ -75,17 +75,10 @@ pin_project! {
     /// An attempt in flight, or refused.
     #[derive(Debug)]
     pub struct ThrottleFuture<F, A> {
+        // None where it is refused.
         #[pin]
-        state: State<F, A>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    #[derive(Debug)]
-    enum State<F, A> {
-        Calling { #[pin] attempt: F, watch: Option<Watch<A>> },
-        Refused,
+        attempt: Option<F>,
+        watch: Option<Watch<A>>,
     }
 }
 
@@ -175,6 +168,20 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if self.shared.policy.is_off(request.extensions()) {
+            return ThrottleFuture { attempt: Some(self.inner.call(request)), watch: None };
+        }
+        self.call_if_admitted(request)
+    }
+}
+
+impl<S, A> Throttle<S, A> {
+    /// Apart from `call`, so that where nothing is to be done the request is not even moved.
+    #[inline(never)]
+    fn call_if_admitted<B>(&mut self, request: Request<B>) -> ThrottleFuture<S::Future, A>
+    where
+        S: Service<Request<B>>,
+    {
         let asked = self.shared.policy.with(request.extensions(), |policy| {
             policy.map(|policy| {
                 self.shared.throttles.origins.with(request.uri(), policy, |throttle| {
@@ -188,12 +195,12 @@ where
                 let call = Call { method: request.method(), uri: request.uri() };
                 let by = Rejection::Throttled.name();
                 self.shared.observer.tell(&call, Event::Refused { by });
-                return ThrottleFuture { state: State::Refused };
+                return ThrottleFuture { attempt: None, watch: None };
             }
             None => None,
         };
         let watch = throttle.map(|throttle| Watch { shared: Arc::clone(&self.shared), throttle });
-        ThrottleFuture { state: State::Calling { attempt: self.inner.call(request), watch } }
+        ThrottleFuture { attempt: Some(self.inner.call(request)), watch }
     }
 }
 
@@ -206,19 +213,18 @@ where
     type Output = Result<Response<T>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Calling { attempt, watch } => {
-                let outcome = ready!(attempt.poll(cx));
-                if let Some(Watch { shared, throttle }) = watch.take() {
-                    let Assessment { health, .. } = shared.assess.assess(&outcome);
-                    if health != Health::Unknown {
-                        throttle.record(health, clock::now());
-                    }
-                }
-                Poll::Ready(outcome)
+        let this = self.project();
+        let Some(attempt) = this.attempt.as_pin_mut() else {
+            return Poll::Ready(Err(Rejection::Throttled.into()));
+        };
+        let outcome = ready!(attempt.poll(cx));
+        if let Some(Watch { shared, throttle }) = this.watch.take() {
+            let Assessment { health, .. } = shared.assess.assess(&outcome);
+            if health != Health::Unknown {
+                throttle.record(health, clock::now());
             }
-            StateProjection::Refused => Poll::Ready(Err(Rejection::Throttled.into())),
         }
+        Poll::Ready(outcome)
     }
 }
 

@@ -78,7 +78,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let Ok(runtime) = runtime else { return };
     let _inside = runtime.enter();
-    let cases: Vec<&Case> = BARE.iter().chain(ours::CASES).chain(peers::cases()).collect();
+    let cases: Vec<&Case> = BARE.iter().chain(ours::cases()).chain(peers::cases()).collect();
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["list"] => {

@@ -1,52 +1,121 @@
-//! Redial's layers, one at a time and stacked.
+//! Redial's layers, one at a time and stacked; with what the standard stack makes of them when the policy has
+//! nothing for them.
 
-use std::time::Duration;
-
-use redial::{
-    AttemptTimeoutLayer, BreakerLayer, DeadlineLayer, RetryLayer,
-    core::{Backoff, BreakerPolicy, Policy},
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use tower::Layer;
 
-use crate::{Case, drive, road::Server};
+use http::{HeaderValue, Response, header};
+use http_body_util::Empty;
+use redial::{
+    AdaptiveLimitLayer, AttemptTimeoutLayer, BreakerLayer, BulkheadLayer, CacheLayer, ChaosLayer,
+    ChaosSwitch, DeadlineLayer, FallbackLayer, HedgeLayer, LogLayer, PolicyCell, RateLimitLayer,
+    ResumeLayer, RetryLayer, SetHeadersLayer, StallTimeoutLayer, ThrottleLayer, UploadStallLayer,
+    core::{
+        AdaptivePolicy, Backoff, BreakerPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy,
+        ChaosRule, FallbackPolicy, HedgePolicy, Policy, RateKey, RateLimitPolicy, RateLimiter,
+        ResumePolicy, StallPolicy, ThrottlePolicy,
+    },
+};
+use tower::{Layer, service_fn};
 
-pub(crate) const CASES: &[Case] = &[
+use crate::{
+    Case, drive,
+    peers::around,
+    road::{Answered, Asked, Refused, Server, call},
+};
+
+macro_rules! cases {
+    ($($group:literal, $name:literal: $layer:expr;)*) => {
+        &[$(Case {
+            group: $group,
+            name: $name,
+            make: |shape| drive(shape, $layer.layer(Server::new(shape))),
+        },)*]
+    };
+}
+
+pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {
+    [LAYERS, OTHERS, WITHOUT].into_iter().flatten()
+}
+
+const LAYERS: &[Case] = cases! {
+    "retry + budget", "redial": RetryLayer::new(policy());
+    "breaker", "redial (slow calls too)": BreakerLayer::new(breaker());
+    "timeout", "redial attempt timeout": AttemptTimeoutLayer::new(HALF_A_MINUTE);
+    "timeout", "redial deadline": DeadlineLayer::new(HALF_A_MINUTE);
+    "bulkhead", "redial": BulkheadLayer::new(BulkheadPolicy::default());
+    "bulkhead", "redial adaptive limit": AdaptiveLimitLayer::new(AdaptivePolicy::default());
+    "rate limit", "redial direct": RateLimitLayer::new(rate().map(|rate| rate.key(RateKey::All)));
+    "rate limit", "redial keyed": RateLimitLayer::new(rate());
+    "throttle", "redial": ThrottleLayer::new(ThrottlePolicy::default());
+    "hedge", "redial": HedgeLayer::new(hedging());
+    "fallback", "redial": FallbackLayer::new(Arc::new(FallbackPolicy::default()));
+    "cache", "redial, nothing to store": CacheLayer::new(CachePolicy::default());
+    "chaos", "redial, switched off": ChaosLayer::new(chaos()).switch(off());
+    "chaos", "redial, elsewhere": ChaosLayer::new(chaos());
+    "stall", "redial": StallTimeoutLayer::new(StallPolicy::default());
+    "stall", "redial upload": UploadStallLayer::new(StallPolicy::default());
+    "resume", "redial": ResumeLayer::new(ResumePolicy::default());
+    "stack", "redial standard": redial::stack(Policy {
+        deadline: Some(HALF_A_MINUTE),
+        ..policy()
+    });
+};
+
+const OTHERS: &[Case] = &[
     Case {
-        group: "retry + budget",
-        name: "redial",
-        make: |shape| drive(shape, RetryLayer::new(policy()).layer(Server::new(shape))),
-    },
-    Case {
-        group: "breaker",
-        name: "redial (slow calls too)",
-        make: |shape| drive(shape, BreakerLayer::new(breaker()).layer(Server::new(shape))),
-    },
-    Case {
-        group: "timeout",
-        name: "redial attempt timeout",
+        group: "rate limit",
+        name: "redial by hand",
         make: |shape| {
-            drive(
-                shape,
-                AttemptTimeoutLayer::new(Duration::from_secs(30)).layer(Server::new(shape)),
-            )
+            let (rate, now) =
+                (rate().unwrap_or_else(|| panic!("the rate is valid")), Instant::now());
+            around(shape, RateLimiter::new(&rate, now), |limiter, server, requests| {
+                assert!(limiter.try_acquire(Instant::now()).is_ok(), "the limit is out of reach");
+                call(server, requests.make());
+            })
         },
     },
     Case {
-        group: "timeout",
-        name: "redial deadline",
+        group: "cache",
+        name: "redial, stored",
         make: |shape| {
-            drive(shape, DeadlineLayer::new(Duration::from_secs(30)).layer(Server::new(shape)))
+            let layer = CacheLayer::new(CachePolicy::default());
+            drive(shape, layer.layer(service_fn(answer_to_keep)))
         },
     },
     Case {
         group: "stack",
-        name: "redial standard",
+        name: "redial: retry, breaker, timeouts",
         make: |shape| {
-            let policy = Policy { deadline: Some(Duration::from_secs(60)), ..policy() };
-            drive(shape, redial::stack(policy).layer(Server::new(shape)))
+            let attempt = AttemptTimeoutLayer::new(HALF_A_MINUTE).layer(Server::new(shape));
+            let retry =
+                RetryLayer::new(policy()).layer(BreakerLayer::new(breaker()).layer(attempt));
+            drive(shape, DeadlineLayer::new(HALF_A_MINUTE).layer(retry))
         },
     },
 ];
+
+const WITHOUT: &[Case] = cases! {
+    "no policy", "redial breaker": BreakerLayer::new(nothing());
+    "no policy", "redial attempt timeout": AttemptTimeoutLayer::new(nothing());
+    "no policy", "redial deadline": DeadlineLayer::new(nothing());
+    "no policy", "redial bulkhead": BulkheadLayer::new(nothing());
+    "no policy", "redial adaptive limit": AdaptiveLimitLayer::new(nothing());
+    "no policy", "redial rate limit": RateLimitLayer::new(nothing());
+    "no policy", "redial throttle": ThrottleLayer::new(nothing());
+    "no policy", "redial hedge": HedgeLayer::new(nothing());
+    "no policy", "redial fallback": FallbackLayer::new(nothing());
+    "no policy", "redial cache": CacheLayer::new(nothing());
+    "no policy", "redial chaos": ChaosLayer::new(nothing());
+    "no policy", "redial stall": StallTimeoutLayer::new(nothing());
+    "no policy", "redial upload stall": UploadStallLayer::new(nothing());
+    "no policy", "redial resume": ResumeLayer::new(nothing());
+    "no policy", "redial log": LogLayer::new();
+    "no policy", "redial headers": SetHeadersLayer::new();
+};
 
 /// The defaults, without a wait before a retry.
 pub(crate) fn policy() -> Policy {
@@ -54,8 +123,44 @@ pub(crate) fn policy() -> Policy {
     Policy { retry: policy.retry.backoff(Backoff::fixed(Duration::ZERO)), ..policy }
 }
 
-/// The defaults, and slow calls counted as well.
+/// The defaults, and slow calls counted as well. It stays closed where every other attempt fails.
 fn breaker() -> BreakerPolicy {
     let policy = BreakerPolicy::default();
-    policy.with_slow_calls(Duration::from_secs(2), 0.8).unwrap_or(policy)
+    let all = policy.with_failure_ratio(0.9).unwrap_or(policy);
+    all.with_slow_calls(Duration::from_secs(2), 0.8).unwrap_or(all)
 }
+
+/// More than anybody can use.
+fn rate() -> Option<RateLimitPolicy> {
+    RateLimitPolicy::new(10_000_000, Duration::from_secs(1)).ok()
+}
+
+fn hedging() -> Policy {
+    Policy { hedge: Some(HedgePolicy::default()), ..policy() }
+}
+
+/// Hits another service.
+fn chaos() -> ChaosPolicy {
+    let rule = ChaosRule::new().host("other.example").and_then(|rule| rule.status(503));
+    rule.and_then(|rule| ChaosPolicy::default().rule(rule)).unwrap_or_default()
+}
+
+fn off() -> ChaosSwitch {
+    let switch = ChaosSwitch::new();
+    switch.turn(false);
+    switch
+}
+
+/// A policy that has no part for the layer in question.
+fn nothing() -> PolicyCell {
+    PolicyCell::new(Policy { attempt_timeout: None, ..Policy::default() })
+}
+
+fn answer_to_keep(_: Asked) -> Ready<Result<Answered, Refused>> {
+    let mut response = Response::new(Empty::new());
+    let fresh = HeaderValue::from_static("max-age=3600");
+    response.headers_mut().insert(header::CACHE_CONTROL, fresh);
+    ready(Ok(response))
+}
+
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@ mod seatbelt;
 mod tower;
 mod tower_resilience;
 
+pub(crate) use self::breakers::around;
 use crate::Case;
 
 /// Every peer.

@@ -1,6 +1,6 @@
 //! The last span of time, in ten slices.
 
-use std::{array, time::Duration};
+use std::array;
 
 use super::{Counts, Sample, stamped::Stamped};
 use crate::sync::{LANES, Padded};
@@ -21,10 +21,9 @@ pub(super) struct LastSpan {
 type Slices = [Stamped; SLICES];
 
 impl LastSpan {
-    pub(super) fn new(span: Duration) -> Self {
-        let slice = u64::try_from(span.as_nanos() / SLICES as u128);
+    pub(super) fn new(span_nanos: u64) -> Self {
         Self {
-            slice_nanos: slice.unwrap_or(u64::MAX).max(1),
+            slice_nanos: (span_nanos / SLICES as u64).max(1),
             well: (0..LANES).map(|_| Padded(slices())).collect(),
             failed: slices(),
             slow: slices(),

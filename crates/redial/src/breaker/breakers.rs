@@ -118,6 +118,7 @@ impl Breakers {
     }
 
     /// Runs `work` with the breaker of `uri`'s origin, which begins at first sight.
+    #[inline]
     pub(super) fn with<R>(
         &self,
         uri: &Uri,
@@ -151,6 +152,7 @@ impl PerOrigin for Origin {
         Self::of(Breaker::new(policy, now))
     }
 
+    #[inline]
     fn serves(&self, policy: &BreakerPolicy) -> bool {
         self.breaker.serves(policy)
     }

@@ -74,12 +74,14 @@ impl Places {
         Self { gate: Gate::new(policy.in_flight_max()), queue: Mutex::default() }
     }
 
+    #[inline]
     pub(super) fn try_enter(places: &Arc<Self>, policy: &BulkheadPolicy) -> Option<Permit> {
         places.follow(policy);
         places.gate.try_enter().ok()?;
         Some(Permit { places: Arc::clone(places) })
     }
 
+    #[inline]
     pub(super) fn admit(places: &Arc<Self>, policy: &BulkheadPolicy) -> Admission {
         match Self::try_enter(places, policy) {
             Some(permit) => Admission::Entered(permit),
@@ -207,6 +209,7 @@ impl Drop for InQueue {
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         if self.places.gate.leave() {
             self.places.let_in();

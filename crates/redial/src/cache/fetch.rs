@@ -37,8 +37,8 @@ pin_project! {
     /// A call, polled in place, and the errand that it is on.
     pub(super) struct Fetch<F, B: Body> {
         #[pin]
-        call: F,
-        errand: Errand<B>,
+        pub(super) call: F,
+        pub(super) errand: Errand<B>,
     }
 }
 
@@ -118,6 +118,9 @@ where
         let this = self.project();
         if !matches!(this.errand, Errand::Read(..)) {
             let outcome = ready!(this.call.poll(cx));
+            if matches!(this.errand, Errand::Pass) {
+                return Poll::Ready(through(outcome));
+            }
             match mem::replace(this.errand, Errand::Pass) {
                 Errand::Pass => return Poll::Ready(through(outcome)),
                 Errand::Invalidate { store, uri } => {
@@ -339,7 +342,10 @@ impl<B: Body<Data = Bytes>> Reading<B> {
 }
 
 fn through<B: Body, E>(outcome: Result<Response<B>, E>) -> Result<Response<CachedBody<B>>, E> {
-    outcome.map(|response| response.map(CachedBody::through))
+    match outcome {
+        Ok(response) => Ok(response.map(CachedBody::through)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Forgets what a call that may have changed something names: its target, and what its answer points

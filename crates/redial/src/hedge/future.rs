@@ -64,11 +64,13 @@ where
     S: Service<Request<ReplayBody<B>>>,
 {
     /// A call that is not hedged.
+    #[inline]
     pub(super) const fn straight(first: S::Future) -> Self {
         let first = Some(first);
         Self { first, sleep: None, watch: Watch::Rest, race: None, copies: None, held: None }
     }
 
+    #[inline]
     pub(super) const fn hedged(first: S::Future, race: Race<S, C, B>) -> Self {
         Self {
             first: Some(first),

@@ -225,6 +225,9 @@ impl<S, C, B> Race<S, C, B> {
         C: Classify<T, E>,
     {
         let Run { shared, own, head, .. } = &self.run;
+        if shared.classifier.is_success(outcome) {
+            return (Reading::SUCCESS, CopyEnd::Success);
+        }
         shared.under(own.as_deref(), |policy| {
             let reading = shared.classifier.classify(policy, &head.into(), outcome);
             let end = match reading.verdict {
@@ -259,14 +262,16 @@ impl<S, C, B> Race<S, C, B> {
         let Run { shared, own, head, started } = &self.run;
         let is_refunded = 1 < number && reading.verdict == Verdict::Success;
         let now = *started + self.elapsed;
-        shared.under(own.as_deref(), |policy| {
-            shared.budgets.with(&head.uri, policy, |budget| {
-                budget.deposit(reading);
-                if is_refunded {
-                    budget.refund(now);
-                }
-            });
-        });
+        let note = |budget: &Budget| {
+            budget.deposit(reading);
+            if is_refunded {
+                budget.refund(now);
+            }
+        };
+        match own {
+            Some(policy) => shared.budgets.with(&head.uri, policy, note),
+            None => shared.budgets.with_any(&head.uri, || shared.policy.load(), note),
+        }
     }
 
     /// Changes the head for the next copy, where a failure calls for it.

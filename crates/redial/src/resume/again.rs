@@ -37,7 +37,8 @@ pub(super) struct Again<B, E> {
     policy: ResumePolicy,
     shared: Arc<Shared>,
     deadline: Option<Deadline>,
-    known: Known,
+    /// What is known of the answer, once its head is there.
+    pub(super) known: Known,
     resumes: u32,
     /// How many of them brought nothing since the last one that did.
     fruitless: u32,
@@ -60,10 +61,9 @@ pub(super) struct Through<S, Q> {
 }
 
 /// How asking for the rest ended.
-#[expect(clippy::large_enum_variant, reason = "there is one, on its way from box to body")]
 pub(super) enum Resumption<B, E> {
     /// Here is more, up to this byte where that is known; and what it takes to go on after it.
-    More { body: B, end: Option<u64>, again: Again<B, E> },
+    More { body: B, end: Option<u64>, again: Box<Again<B, E>> },
     /// Something else is there by now.
     Changed,
     /// There is nothing to be had.
@@ -105,10 +105,6 @@ impl<B, E> Again<B, E> {
         Self { service, head, policy, shared, deadline, known, resumes: 0, fruitless: 0, previous }
     }
 
-    pub(super) fn knowing(self, known: Known) -> Self {
-        Self { known, ..self }
-    }
-
     /// Returns the length of the whole, where it was announced.
     pub(super) const fn length(&self) -> Option<u64> {
         self.known.length()
@@ -127,7 +123,7 @@ impl<B, E> Again<B, E> {
     }
 
     /// Asks for what comes after byte `at` until it is there, or will not be.
-    pub(super) async fn run(mut self, at: u64) -> Resumption<B, E> {
+    pub(super) async fn run(mut self: Box<Self>, at: u64) -> Resumption<B, E> {
         while self.resumes < self.policy.resumes() {
             (self.resumes, self.fruitless) = (self.resumes + 1, self.fruitless + 1);
             let draw = self.shared.entropy.draw();

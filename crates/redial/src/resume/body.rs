@@ -22,7 +22,7 @@ pin_project! {
     pub struct ResumedBody<B, E> {
         #[pin]
         flow: Flow<B, Resuming<B, E>, E>,
-        again: Option<Again<B, E>>,
+        again: Option<Box<Again<B, E>>>,
         // How many bytes were handed on.
         at: u64,
         // Before which byte this part ends.
@@ -44,8 +44,8 @@ pin_project! {
 }
 
 impl<B, E> ResumedBody<B, E> {
-    pub(super) fn new(body: B, again: Option<Again<B, E>>) -> Self {
-        let length = again.as_ref().and_then(Again::length);
+    pub(super) fn new(body: B, again: Option<Box<Again<B, E>>>) -> Self {
+        let length = again.as_ref().and_then(|again| again.length());
         Self { flow: Flow::Reading { body }, again, at: 0, end: length, length }
     }
 }

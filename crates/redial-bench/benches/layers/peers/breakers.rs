@@ -80,7 +80,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// Calls a server through `guard`, which all tasks share.
-fn around<G: Send + Sync + 'static>(
+pub(crate) fn around<G: Send + Sync + 'static>(
     shape: Shape,
     guard: G,
     work: fn(&G, &mut Server, &Requests),
