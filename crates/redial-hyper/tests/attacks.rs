@@ -54,7 +54,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
 {
     let stack = redial::stack(policy).layer(transport);
-    let boxed = |answer: Response<_>| answer.map(|body| BodyExt::boxed_unsync(body));
+    let boxed = |answer: Response<_>| answer.map(BodyExt::boxed_unsync);
     BoxCloneSyncService::new(stack.map_response(boxed))
 }
 
