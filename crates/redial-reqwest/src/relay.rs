@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use http::{Extensions, Request, Response, Uri, request::Parts};
 use http_body::{Body, Frame, SizeHint};
-use redial::{AttemptNumber, Attempts, BoxError, Fresh, ReplayBody};
+use redial::{AttemptNumber, Attempts, BoxError, Fresh, ReplayBody, Sent};
 use reqwest_middleware::Next;
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -130,7 +130,10 @@ where
 /// Returns whether no layer has put another body in place of the caller's.
 fn is_callers<B: 'static>(body: &B) -> bool {
     let body: &dyn Any = body;
-    body.is::<RequestBody>() || body.is::<ReplayBody<RequestBody>>()
+    body.is::<RequestBody>()
+        || body.is::<ReplayBody<RequestBody>>()
+        || body.is::<ReplayBody<ReplayBody<RequestBody>>>()
+        || body.is::<Sent<RequestBody>>()
 }
 
 impl Future for RelayFuture {
