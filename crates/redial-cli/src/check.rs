@@ -113,6 +113,6 @@ fn settings_json(config: &Config) -> serde_json::Value {
     serde_json::Value::Object(config.names().map(policy).collect())
 }
 
-const SETTING_WIDTH: usize = 32;
+const SETTING_WIDTH: usize = 34;
 /// Leaves room for the name of a file and a place in it on a line of 100 characters.
-const VALUE_WIDTH: usize = 36;
+const VALUE_WIDTH: usize = 32;

@@ -54,16 +54,27 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     }
 }
 
-/// Breaks `text` at spaces into lines of at most `width` characters, where words are that short.
+/// Breaks `text` at spaces into lines of at most `width` characters, where words are that short. A
+/// number stays with its unit.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
+        let is_number = |last: &String| {
+            last.chars().all(|c| c.is_ascii_digit() || c == '.') && !last.is_empty()
+        };
+        match words.last_mut() {
+            Some(last) if is_number(last) => *last = format!("{last} {word}"),
+            _ => words.push(word.to_owned()),
+        }
+    }
+    for word in &words {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(word.clone()),
         }
     }
     lines
@@ -139,6 +150,7 @@ mod tests {
         assert_eq!((cut("abcdé", 5), cut("abcdéf", 5)), ("abcdé".to_owned(), "abcd…".to_owned()));
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("unbreakable", 3), ["unbreakable"]);
+        assert_eq!(wrap("after 30 s", 8), ["after", "30 s"]);
     }
 
     #[test]

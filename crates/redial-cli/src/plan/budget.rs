@@ -16,15 +16,12 @@ pub(super) fn section(policy: &Policy) -> Section {
     let json = json!({
         "kind": kind(&policy.budget),
         "first_call_retries": (policy.budget != BudgetPolicy::Unlimited).then_some(first),
-        "retries_per_second_at_100": steady,
+        "retries_per_second_at_100": steady.map(|steady| (steady * 1e6).round() / 1e6),
     });
     let section = Section::new("budget", json);
     let steady = steady.map(show::number).unwrap_or_default();
-    let first_call = match first {
-        0 => "the first call may not retry".to_owned(),
-        1 => "the first call may retry once".to_owned(),
-        _ => format!("the first call may retry {first} times"),
-    };
+    let retries = if first == 1 { "retry" } else { "retries" };
+    let first_call = format!("pays for {first} {retries} of the first call");
     match policy.budget {
         BudgetPolicy::Tokens(_) | BudgetPolicy::Window(_) => {
             section.say(&format!("{first_call}; at 100 successes/s, {steady} retries/s"))
