@@ -135,7 +135,6 @@ impl Case {
         let outcome = self.outcome(&headers)?;
         let now = self.now.unwrap_or_else(jiff::Timestamp::now).as_second();
         let mut because = Vec::new();
-        let told = outcome.clone();
         let reading =
             read(policy, &(&head).into(), outcome, || now, |rule| because.push(rule.to_string()));
         let reading = match self.stated()? {
@@ -153,7 +152,7 @@ impl Case {
             remaining: policy.deadline.map(|deadline| deadline.saturating_sub(self.elapsed)),
             progress: Progress::after_retries(self.attempt - 1),
         };
-        let parts = Parts::of(policy, &head, &attempt, &told);
+        let parts = Parts::of(policy, &head, &attempt, &outcome);
         let decision = if parts.is_hedged == Some(true) {
             parts::hedged(&mut because, policy, &attempt)
         } else {

@@ -165,7 +165,10 @@ fn a_check_warns_of_what_is_seldom_meant_and_still_succeeds() {
     assert_eq!(json[0]["warnings"].as_array().unwrap().len(), 3, "{json}");
     assert_eq!(json[0]["warnings"][0]["setting"], "chaos");
     let plain = File::new(
-        "policies: { default: { fallback: { body: a-body-that-is-far-too-long-to-be-shown-in-one-column } } }\n",
+        "policies:
+  default:
+    fallback: { body: a-body-that-is-far-too-long-to-be-shown-in-one-column }
+",
     );
     let json = value(&["check", "--format", "json", plain.name()]);
     assert_eq!(json[0]["warnings"], Value::Array(Vec::new()));

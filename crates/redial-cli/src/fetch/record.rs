@@ -177,11 +177,11 @@ impl Notes {
     fn end(&mut self, stop: Stop) {
         self.stop = Some(stop);
         let running = std::mem::take(&mut self.running);
-        if running.is_empty() || stop == Stop::Success {
-            if let Some(last) = self.attempts.last_mut() {
-                last.decision = "stop";
-                last.reason = stop.to_string();
-            }
+        if (running.is_empty() || stop == Stop::Success)
+            && let Some(last) = self.attempts.last_mut()
+        {
+            last.decision = "stop";
+            last.reason = stop.to_string();
         }
         for (attempt, started) in running {
             self.attempts.push(self.cut(attempt, started, stop));

@@ -1,9 +1,8 @@
 //! What the budget allows.
 
-use std::time::Instant;
-
 use redial::core::{Budget, BudgetPolicy, Class, Policy, Reading, Tokens, Verdict};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::section::Section;
 use crate::show;
@@ -40,7 +39,7 @@ pub(super) fn section(policy: &Policy) -> Section {
 
 /// Lets one call fail, and fail again, under a budget that nobody has used before.
 fn first_call(policy: &BudgetPolicy, most: u32) -> u32 {
-    let now = Instant::now();
+    let now = Instant::now().into_std();
     let budget = Budget::new(policy, most, now);
     let failed = Reading::new(Verdict::Transient(Class::Other));
     budget.deposit_call(now);
