@@ -1,11 +1,14 @@
 //! `redial check`: whether configuration files mean what they say.
 
+mod warning;
+
 use std::{io::Write, path::PathBuf};
 
 use clap::ValueEnum;
 use redial_config::{Config, ConfigError, Problem};
 use serde_json::json;
 
+use self::warning::{Warning, warnings};
 use crate::{
     cli::{Failure, Output},
     show,
@@ -14,7 +17,8 @@ use crate::{
 /// Check configuration files
 ///
 /// Says of each problem the file, line, column, the rule and what to do; exits with 0 where there is
-/// none and 2 otherwise. Environment variables that begin with REDIAL__ are laid over the files, as they
+/// none and 2 otherwise. Warns, without harm to the exit status, of what is allowed but seldom meant in
+/// production: failures on purpose, retries without a budget. Environment variables that begin with REDIAL__ are laid over the files, as they
 /// would be in use.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -53,6 +57,9 @@ pub(crate) fn run(args: &CheckArgs, out: &mut Output) -> Result<u8, Failure> {
                     "file": file.display().to_string(),
                     "ok": config.is_ok(),
                     "problems": problems,
+                    "warnings": config.as_ref().ok().map(|config| {
+                        serde_json::Value::from_iter(warnings(config).iter().map(Warning::json))
+                    }),
                     "policies": config.as_ref().ok().filter(|_| args.settings).map(settings_json),
                 })
             });
@@ -68,6 +75,10 @@ pub(crate) fn run(args: &CheckArgs, out: &mut Output) -> Result<u8, Failure> {
                         let good = out.style.good("ok");
                         let what = format!("{count} {policies}, {routes} routes");
                         writeln!(out, "{}: {good}, {what}", file.display())?;
+                        for warning in warnings(config) {
+                            let text = warning.text(&file.display().to_string());
+                            writeln!(out, "{}", out.style.warn(&text))?;
+                        }
                         if args.settings {
                             write_settings(config, out)?;
                         }
@@ -84,8 +95,8 @@ fn write_settings(config: &Config, out: &mut Output) -> Result<(), Failure> {
     for name in config.names() {
         writeln!(out, "  {}", out.style.bold(name))?;
         for entry in config.provenance(name) {
-            let setting = show::pad(&entry.setting, 26);
-            let value = show::pad(&entry.value, 24);
+            let setting = show::pad(&entry.setting, SETTING_WIDTH);
+            let value = show::pad(&show::cut(&entry.value, VALUE_WIDTH), VALUE_WIDTH);
             writeln!(out, "    {setting} {value} {}", out.style.dim(&entry.origin))?;
         }
     }
@@ -101,3 +112,7 @@ fn settings_json(config: &Config) -> serde_json::Value {
     };
     serde_json::Value::Object(config.names().map(policy).collect())
 }
+
+const SETTING_WIDTH: usize = 34;
+/// Leaves room for the name of a file and a place in it on a line of 100 characters.
+const VALUE_WIDTH: usize = 32;

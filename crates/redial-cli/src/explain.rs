@@ -1,6 +1,7 @@
 //! `redial explain`: what would be done about an outcome, and by which rules.
 
 mod batch;
+mod parts;
 mod reasons;
 
 use std::{io::Write, path::PathBuf, time::Duration};
@@ -13,6 +14,7 @@ use redial::{
 };
 use serde_json::json;
 
+use self::parts::Parts;
 use crate::{
     cli::{Failure, Output},
     policy::PolicyArgs,
@@ -22,7 +24,8 @@ use crate::{
 /// Say what would be done about an outcome, and why
 ///
 /// Nothing is sent. The decision is the one that `redial fetch`, the library and the proxy take, and
-/// each step names the rule it follows.
+/// each step names the rule it follows. Where the policy has a breaker, a throttle or a learned limit,
+/// it says how they count the outcome; where it hedges or has a fallback, what these do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   redial explain --method POST --status 503 -H 'Retry-After: 120'
@@ -85,6 +88,7 @@ pub(crate) struct Explained {
     reading: Reading,
     decision: Result<(Duration, Duration), Stop>,
     because: Vec<String>,
+    parts: Parts,
 }
 
 pub(crate) fn run(args: &ExplainArgs, out: &mut Output) -> Result<u8, Failure> {
@@ -148,9 +152,16 @@ impl Case {
             remaining: policy.deadline.map(|deadline| deadline.saturating_sub(self.elapsed)),
             progress: Progress::after_retries(self.attempt - 1),
         };
-        let decision = policy.retry.bounds(&attempt);
-        reasons::add(&mut because, policy, &attempt, &head.method, decision);
-        Ok(Explained { reading, decision, because })
+        let parts = Parts::of(policy, &head, &attempt, &outcome);
+        let decision = if parts.is_hedged == Some(true) {
+            parts::hedged(&mut because, policy, &attempt)
+        } else {
+            let decision = policy.retry.bounds(&attempt);
+            reasons::add(&mut because, policy, &attempt, &head.method, decision);
+            decision
+        };
+        parts.add(&mut because, policy, decision.is_ok());
+        Ok(Explained { reading, decision, because, parts })
     }
 
     /// The request's head, and the answer's fields. Fields that belong to requests go there.
@@ -208,11 +219,11 @@ impl Case {
 impl Explained {
     fn json(&self) -> serde_json::Value {
         let (decision, stop, delays) = match self.decision {
-            Ok((earliest, latest)) => ("retry", None, Some((earliest, latest))),
+            Ok((earliest, latest)) => (self.action(), None, Some((earliest, latest))),
             Err(stop) => ("stop", Some(stop.name()), None),
         };
         let is_failure = self.reading.verdict != Verdict::Success;
-        json!({
+        let mut all = json!({
             "verdict": self.reading.verdict.name(),
             "class": self.reading.verdict.class().map(redial::core::Class::name),
             "evidence": is_failure.then(|| self.reading.evidence().name()),
@@ -222,7 +233,16 @@ impl Explained {
             "delay_min_ms": delays.map(|(earliest, _)| show::millis(earliest)),
             "delay_max_ms": delays.map(|(_, latest)| show::millis(latest)),
             "because": self.because,
-        })
+        });
+        if let Some(keys) = all.as_object_mut() {
+            keys.append(&mut self.parts.json());
+        }
+        all
+    }
+
+    /// What is done about a failure that is not the end.
+    fn action(&self) -> &'static str {
+        if self.parts.is_hedged == Some(true) { "hedge" } else { "retry" }
     }
 
     fn write(&self, case: &Case, out: &mut Output) -> Result<(), Failure> {
@@ -246,14 +266,14 @@ impl Explained {
         }
         let conclusion = match self.decision {
             Ok((earliest, latest)) if earliest == latest && latest.is_zero() => {
-                style.good("→ retry at once")
+                style.good(&format!("→ {} at once", self.action()))
             }
             Ok((earliest, latest)) if earliest == latest => {
-                style.good(&format!("→ retry after {}", show::span(latest)))
+                style.good(&format!("→ {} after {}", self.action(), show::span(latest)))
             }
             Ok((earliest, latest)) => {
                 let (earliest, latest) = (show::span(earliest), show::span(latest));
-                style.good(&format!("→ retry after {earliest} to {latest}"))
+                style.good(&format!("→ {} after {earliest} to {latest}", self.action()))
             }
             Err(Stop::Success) => style.good("→ done"),
             Err(stop) => style.bad(&format!("→ stop: {} ({stop})", stop.name())),

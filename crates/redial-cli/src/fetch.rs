@@ -28,9 +28,11 @@ use crate::{cli::Failure, policy::PolicyArgs, style::Color};
   redial fetch -X POST -d @order.json --idempotency-key auto https://api.example.com/orders
   redial fetch --deadline 10s --max-retries 5 --report - https://api.example.com/health
 
-Exit status: 0 success (< 400), 2 usage or configuration, 3 permanent failure, 4 retries exhausted,
-budget empty or not safe to repeat, 5 deadline or a wait beyond it, 6 refused by ourselves,
-130 interrupted.")]
+  redial fetch --config redial.yaml --policy guarded https://api.example.com/menu
+
+Exit status: 0 success (< 400, also by a fallback, which is said on stderr), 2 usage or configuration,
+3 permanent failure, 4 retries exhausted, budget empty or not safe to repeat, 5 deadline or a wait
+beyond it, 6 refused by ourselves, 130 interrupted.")]
 pub(crate) struct FetchArgs {
     /// The target: http:// or https://
     url: String,
@@ -114,7 +116,13 @@ pub(crate) fn run(args: &FetchArgs, color: Color) -> Result<u8, Failure> {
     runtime.shutdown_background();
     let ended = match ended {
         Some(ended) => ended?,
-        None => Ended { status: None, stop: Stop::Cancelled, is_refused: false, message: None },
+        None => Ended {
+            status: None,
+            stop: Stop::Cancelled,
+            is_refused: false,
+            fell_back: None,
+            message: None,
+        },
     };
     args.tell(&ended, &recorder);
     if let Some(file) = &args.report {
@@ -160,6 +168,10 @@ impl FetchArgs {
             }
             let style = timeline.style;
             let tries = if attempts == 1 { "attempt" } else { "attempts" };
+            if let Some(line) = ended.fallback_line(attempts, &took) {
+                eprintln!("{}", style.warn(&line));
+                return;
+            }
             let message = match (ended.stop, ended.status) {
                 (Stop::Success, _) => {
                     timeline
@@ -182,9 +194,29 @@ impl FetchArgs {
 }
 
 impl Ended {
+    /// Whether the answer is the fallback's, and one that callers take for a success.
+    fn is_relieved(&self) -> bool {
+        self.fell_back.is_some() && self.status.is_some_and(|status| status < 400)
+    }
+
+    /// Says that the answer is not the upstream's, where that is so.
+    fn fallback_line(&self, attempts: usize, took: &str) -> Option<String> {
+        let fell_back = self.fell_back?;
+        let instead = match (fell_back.status, fell_back.fault) {
+            (Some(status), _) => status.as_u16().to_string(),
+            (None, Some(fault)) => fault.name().replace('_', " "),
+            (None, None) => "no answer".to_owned(),
+        };
+        let status = self.status.map(|status| status.to_string()).unwrap_or_default();
+        let tries = if attempts == 1 { "attempt" } else { "attempts" };
+        let stop = self.stop;
+        Some(format!("↪ fell back to {status}: {instead}: {stop} ({attempts} {tries}, {took})"))
+    }
+
     fn exit_status(&self) -> u8 {
         match self.stop {
             Stop::Success => 0,
+            _ if self.is_relieved() => 0,
             _ if self.is_refused => 6,
             Stop::Permanent => 3,
             Stop::MaybeApplied
@@ -199,6 +231,7 @@ impl Ended {
     fn report(&self, recorder: &Recorder, url: &str, method: String) -> Report {
         let outcome = match self.stop {
             Stop::Success => "success",
+            _ if self.is_relieved() => "fallback",
             _ if self.is_refused => "rejected",
             Stop::Permanent => "permanent",
             Stop::MaybeApplied

@@ -1,8 +1,13 @@
 //! `redial plan`: the waits that a policy makes, before anything has failed.
 
+mod budget;
+mod limits;
+mod parts;
+mod section;
+
 use std::{io::Write, time::Duration};
 
-use redial::core::{Backoff, Class, Entropy, Growth, Rule};
+use redial::core::{Backoff, Class, Entropy, Growth, Policy, Rule};
 use serde_json::json;
 
 use crate::{
@@ -11,15 +16,18 @@ use crate::{
     show,
 };
 
-/// Show the waits that a policy makes
+/// Show the waits that a policy makes, and what else is on
 ///
 /// For each retry: the wait before jitter, the earliest and the latest that jitter may make of it,
-/// and how long all waits may take up to there.
+/// and how long all waits may take up to there. Then what the budget allows, and, for each part of the
+/// policy that is on, when it acts and how.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   redial plan --initial 1s --factor 2 --jitter additive
   redial plan --max-retries 8 --initial 100ms --max-delay 5s --json
-  redial plan --backoff decorrelated --draws 3 --seed 7")]
+  redial plan --backoff decorrelated --draws 3 --seed 7
+  redial plan --profile grpc-a6
+  redial plan --config redial.yaml --policy guarded --json --parts")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     policy: PolicyArgs,
@@ -36,23 +44,44 @@ pub(crate) struct PlanArgs {
     /// Write JSON
     #[arg(long)]
     json: bool,
+    /// With --json: write one object with the waits and every part that is on, in the place of the
+    /// list of waits
+    #[arg(long, requires = "json", conflicts_with = "draws")]
+    parts: bool,
 }
 
 pub(crate) fn run(args: &PlanArgs, out: &mut Output) -> Result<u8, Failure> {
     let policy = args.policy.resolve()?.policy;
-    let rule = *policy.retry.rule(args.class);
-    if RETRIES_MAX < rule.max_retries {
-        let message =
-            format!("{} retries are too many to show: at most {RETRIES_MAX}", rule.max_retries);
-        return Err(Failure::usage(message));
-    }
+    let rule = shown(&policy, args.class)?;
     match args.draws {
         Some(draws) => drawn(&rule, draws, args, out),
-        None => bounds(&rule, args, out),
+        None => bounds(&policy, &rule, args, out),
     }
 }
 
-fn bounds(rule: &Rule, args: &PlanArgs, out: &mut Output) -> Result<u8, Failure> {
+/// Returns the rule, with as many retries as can be shown: of a number that stands for as many as time
+/// allows, those that the deadline allows.
+fn shown(policy: &Policy, class: Class) -> Result<Rule, Failure> {
+    let rule = *policy.retry.rule(class);
+    if rule.max_retries <= RETRIES_MAX {
+        return Ok(rule);
+    }
+    let mut earliest_sum = Duration::ZERO;
+    let ends = policy.deadline.and_then(|deadline| {
+        (1..=RETRIES_MAX).find(|retry| {
+            earliest_sum = earliest_sum.saturating_add(rule.backoff.bounds(*retry).0);
+            deadline <= earliest_sum
+        })
+    });
+    let last = ends.ok_or_else(|| {
+        let message =
+            format!("{} retries are too many to show: at most {RETRIES_MAX}", rule.max_retries);
+        Failure::usage(message)
+    })?;
+    Ok(Rule { max_retries: last - 1, ..rule })
+}
+
+fn bounds(policy: &Policy, rule: &Rule, args: &PlanArgs, out: &mut Output) -> Result<u8, Failure> {
     let rows = rows(rule);
     if args.json {
         let rows = rows.iter().map(|row| {
@@ -64,29 +93,44 @@ fn bounds(rule: &Rule, args: &PlanArgs, out: &mut Output) -> Result<u8, Failure>
                 "sum_max_ms": show::millis(row.latest_sum),
             })
         });
-        writeln!(out, "{}", serde_json::Value::from_iter(rows))?;
+        let waits = serde_json::Value::from_iter(rows);
+        let all = if args.parts { section::json(waits, &section::all(policy)) } else { waits };
+        writeln!(out, "{all}")?;
         return Ok(0);
     }
-    writeln!(out, "{}", out.style.dim(&describe(rule, args.class)))?;
-    if rows.is_empty() {
-        return Ok(0);
+    let is_cut = rule.max_retries < policy.retry.rule(args.class).max_retries;
+    let described = describe(rule, args.class);
+    let described = if is_cut {
+        described.replacen("retries", "retries within the deadline", 1)
+    } else {
+        described
+    };
+    writeln!(out, "{}", out.style.dim(&described))?;
+    if !rows.is_empty() {
+        table(&rows, out)?;
     }
+    writeln!(out)?;
+    section::write(&section::all(policy), out)?;
+    Ok(0)
+}
+
+fn table(rows: &[Row], out: &mut Output) -> Result<(), Failure> {
     let head = ["retry", "before jitter", "earliest", "latest", "latest sum"];
     writeln!(out, "{}", out.style.bold(&columns(head.map(str::to_owned))))?;
-    for row in &rows {
+    for row in rows {
         let spans = [row.base, row.earliest, row.latest, row.latest_sum].map(show::span);
         let [base, earliest, latest, sum] = spans;
         writeln!(out, "{}", columns([row.retry.to_string(), base, earliest, latest, sum]))?;
     }
     writeln!(out)?;
-    chart(&rows, out)
+    chart(rows, out)
 }
 
 /// One line a retry: where the wait may end, on a common scale of time.
-fn chart(rows: &[Row], out: &mut Output) -> Result<u8, Failure> {
+fn chart(rows: &[Row], out: &mut Output) -> Result<(), Failure> {
     let longest = rows.iter().map(|row| row.latest).max().unwrap_or_default().as_secs_f64();
     if longest == 0.0 {
-        return Ok(0);
+        return Ok(());
     }
     for row in rows.iter().take(CHART_ROWS_MAX) {
         let at = |span: Duration| position(span.as_secs_f64() / longest);
@@ -100,7 +144,7 @@ fn chart(rows: &[Row], out: &mut Output) -> Result<u8, Failure> {
     if CHART_ROWS_MAX < rows.len() {
         writeln!(out, "      … and {} more", rows.len() - CHART_ROWS_MAX)?;
     }
-    Ok(0)
+    Ok(())
 }
 
 fn drawn(rule: &Rule, draws: u32, args: &PlanArgs, out: &mut Output) -> Result<u8, Failure> {

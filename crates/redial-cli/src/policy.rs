@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http::Request;
-use redial::core::{Jitter, Policy, Triggers};
+use redial::core::{Jitter, Policy, Profile, Triggers};
 use redial_config::{BackoffKind, BackoffSettings, Config, Settings};
 
 use crate::{cli::Failure, show};
@@ -18,6 +19,9 @@ pub(crate) struct PolicyArgs {
     /// Use this policy of the file, whatever its routes say
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
+    /// Begin with the defaults of this profile; what the file and the flags say is laid over it
+    #[arg(long, value_name = "NAME", value_parser = profiles())]
+    profile: Option<Profile>,
     /// Attempts after the first [default: 3; throttled: 5]
     #[arg(long, value_name = "N")]
     max_retries: Option<u32>,
@@ -64,6 +68,11 @@ fn span(text: &str) -> Result<Duration, String> {
     if span.is_zero() { Err("zero leaves no time at all".to_owned()) } else { Ok(span) }
 }
 
+fn profiles() -> impl TypedValueParser<Value = Profile> {
+    PossibleValuesParser::new(Profile::ALL.map(Profile::name))
+        .try_map(|name| Profile::named(&name).ok_or_else(|| format!("`{name}` is no profile")))
+}
+
 impl PolicyArgs {
     /// Returns the policy for no request in particular: the one that is named, or `default`.
     pub(crate) fn resolve(&self) -> Result<Resolved, Failure> {
@@ -89,8 +98,8 @@ impl PolicyArgs {
     }
 
     fn lay_flags_over(&self, config: &Config, routed: Option<&str>) -> Result<Resolved, Failure> {
-        let base = match (self.policy.as_deref(), routed) {
-            (Some(name), _) => config.policy(name).cloned().ok_or_else(|| {
+        let written = match (self.policy.as_deref(), routed) {
+            (Some(name), _) => config.settings(name).cloned().ok_or_else(|| {
                 let names: Vec<_> = config.names().collect();
                 let there = match names[..] {
                     [] => "give --config with a file that has it".to_owned(),
@@ -99,10 +108,13 @@ impl PolicyArgs {
                 Failure::usage(format!("there is no policy `{name}`; {there}"))
             })?,
             (None, routed) => {
-                config.policy(routed.unwrap_or("default")).cloned().unwrap_or_default()
+                config.settings(routed.unwrap_or("default")).cloned().unwrap_or_default()
             }
         };
-        let policy = self.settings().apply(base);
+        // A profile of the command line takes the place of the file's; the rest of the file stays.
+        let written = Settings { profile: self.profile.or(written.profile), ..written };
+        let base = written.apply(Policy::default());
+        let policy = base.and_then(|base| self.settings().apply(base));
         let policy = policy.map_err(|error| Failure::usage(self.with_flag(&error.to_string())))?;
         Ok(Resolved { policy })
     }

@@ -46,6 +46,57 @@ pub(crate) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(missing))
 }
 
+/// Cuts `text` to `width` characters; an ellipsis stands for what is left out.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width.saturating_sub(1)) {
+        Some((end, _)) if width < text.chars().count() => format!("{}…", &text[..end]),
+        _ => text.to_owned(),
+    }
+}
+
+/// Breaks `text` at spaces into lines of at most `width` characters, where words are that short. A
+/// number stays with its unit.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let is_number = |last: &String| {
+            last.chars().all(|c| c.is_ascii_digit() || c == '.') && !last.is_empty()
+        };
+        match words.last_mut() {
+            Some(last) if is_number(last) => *last = format!("{last} {word}"),
+            _ => words.push(word.to_owned()),
+        }
+    }
+    for word in &words {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.clone()),
+        }
+    }
+    lines
+}
+
+/// Writes a number of bytes in the largest binary unit that divides it: `64 KiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(bits, _)| 0 < count && count.is_multiple_of(1 << bits));
+    unit.map_or_else(|| format!("{count} B"), |(bits, unit)| format!("{} {unit}", count >> bits))
+}
+
+/// Writes a share as people say it: `12.5 %`.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{} %", short(share * 100.0))
+}
+
+/// Writes a number with at most three digits that matter, or whole.
+pub(crate) fn number(number: f64) -> String {
+    short(number)
+}
+
 /// At most three digits that matter.
 fn short(number: f64) -> String {
     let decimals = if number < 10.0 {
@@ -92,5 +143,22 @@ mod tests {
         assert_eq!(bar(2.0, 3), "███");
         assert_eq!(bar(-1.0, 3), "");
         assert_eq!(pad("é", 3), "é  ");
+    }
+
+    #[test]
+    fn long_texts_are_cut_or_wrapped_and_short_ones_stay() {
+        assert_eq!((cut("abcdé", 5), cut("abcdéf", 5)), ("abcdé".to_owned(), "abcd…".to_owned()));
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("unbreakable", 3), ["unbreakable"]);
+        assert_eq!(wrap("after 30 s", 8), ["after", "30 s"]);
+    }
+
+    #[test]
+    fn amounts_are_written_with_their_units() {
+        let table = [(0, "0 B"), (1_000, "1000 B"), (65_536, "64 KiB"), (1 << 20, "1 MiB")];
+        for (count, text) in table {
+            assert_eq!(bytes(count), text);
+        }
+        assert_eq!((percent(0.125), percent(1.0)), ("12.5 %".to_owned(), "100 %".to_owned()));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use http_body_util::BodyExt;
 use redial::{
-    BoxError, Rejection,
+    BoxError, FellBack, Rejection,
     core::{Fault, Stop},
 };
 use tokio::{
@@ -53,8 +53,12 @@ pub(super) async fn write(
         return Ok(ended);
     }
     sink.finish().await?;
-    let stop = recorder.stop().unwrap_or(Stop::Success);
-    Ok(Ended { status: Some(status), stop, is_refused: false, message: wish(&head) })
+    let fell_back = head.extensions.get::<FellBack>().copied();
+    // A call that a fallback answered has not succeeded, though no attempt may have told so.
+    let silent = if fell_back.is_some() { Stop::Permanent } else { Stop::Success };
+    let stop = recorder.stop().unwrap_or(silent);
+    let (status, message) = (Some(status), wish(&head));
+    Ok(Ended { status, stop, is_refused: false, fell_back, message })
 }
 
 /// What the server asked for, for people to know when we do not wait for it.
@@ -79,7 +83,8 @@ fn broken(error: &BoxError, status: u16, recorder: &Recorder) -> Ended {
         recorder.broke_off(fault, diagnosis.proof.evidence());
         (Stop::NotReplayable, format!("the answer broke off: {error}"))
     };
-    Ended { status: Some(status), stop, is_refused: false, message: Some(message) }
+    let (status, message) = (Some(status), Some(message));
+    Ended { status, stop, is_refused: false, fell_back: None, message }
 }
 
 fn head_bytes(head: &http::response::Parts) -> Vec<u8> {

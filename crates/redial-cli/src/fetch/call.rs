@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use redial::{
-    BoxError, BufferAnswerLayer, Call, Diagnose, LogEvents, Observe, PolicyCell, Rejection,
-    RetryLayer, RetryLayers,
+    BoxError, Budgets, BufferAnswerLayer, Call, Diagnose, FellBack, HedgeLayer, LogEvents, Observe,
+    PolicyCell, Rejection, RetryLayer, RetryLayers,
     core::{Event, Policy, Stop},
 };
 use redial_hyper::Transport;
@@ -21,6 +21,8 @@ pub(crate) struct Ended {
     pub(crate) status: Option<u16>,
     pub(crate) stop: Stop,
     pub(crate) is_refused: bool,
+    /// What the fallback stood in for, if it answered.
+    pub(crate) fell_back: Option<FellBack>,
     /// What people should know beside that.
     pub(crate) message: Option<String>,
 }
@@ -74,17 +76,22 @@ async fn send(
 ) -> Result<Answer, redial_hyper::Error> {
     let cell = PolicyCell::new(policy.clone());
     let notes = recorder.clone();
-    let mut retry = RetryLayer::new(cell.clone()).observe(move |call: &Call<'_>, event: &Event| {
+    let observe = move |call: &Call<'_>, event: &Event| {
         LogEvents.observe(call, event);
         notes.observe(call, event);
-    });
+    };
+    let budgets = Budgets::new();
+    let hedge = HedgeLayer::new(cell.clone()).budgets(budgets.clone()).observe(observe.clone());
+    let retry = RetryLayer::new(cell.clone()).budgets(budgets).observe(observe);
+    let mut layers = RetryLayers { retry, hedge };
     if let Some(seed) = args.seed {
-        retry = retry.seed(seed);
+        layers.retry = layers.retry.seed(seed);
+        layers.hedge = layers.hedge.seed(seed);
     }
     let ahead = if args.no_buffer { 0 } else { AHEAD_BYTES_MAX };
     let idle = policy.attempt_timeout.unwrap_or(IDLE_MAX);
     let ahead = BufferAnswerLayer::new(ahead, idle);
-    let stack = redial::stack(cell).map_retries(|layers| RetryLayers { retry, ..layers });
+    let stack = redial::stack(cell).retries(layers);
     let client = stack.map_attempts(|attempts| (ahead, attempts)).layer(transport.clone());
     let answer = client.oneshot(request).await?;
     Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
@@ -94,7 +101,22 @@ fn failed(error: &redial_hyper::Error, recorder: &Recorder) -> Ended {
     let stop = recorder.stop().unwrap_or(Stop::Permanent);
     let is_deadline = matches!(error.rejection(), Some(Rejection::DeadlineExceeded { .. }));
     let stop = if is_deadline { Stop::Deadline } else { stop };
-    Ended { status: None, stop, is_refused: false, message: Some(describe(error)) }
+    let is_refused = !is_deadline && error.rejection().is_some_and(is_our_own);
+    let message = Some(describe(error));
+    Ended { status: None, stop, is_refused, fell_back: None, message }
+}
+
+/// Whether we refused to send it at all, which no upstream had a part in.
+const fn is_our_own(rejection: &Rejection) -> bool {
+    matches!(
+        rejection,
+        Rejection::BreakerOpen { .. }
+            | Rejection::RateLimited { .. }
+            | Rejection::BulkheadFull { .. }
+            | Rejection::BulkheadTimeout { .. }
+            | Rejection::LimitReached { .. }
+            | Rejection::Throttled
+    )
 }
 
 /// An error with all that caused it, each once.
@@ -162,7 +184,8 @@ async fn wait_to_follow(answer: &Answer, policy: &Policy, recorder: &Recorder) -
     if too_long {
         let message = Some(format!("the server asked to wait for {}", show::span(wait)));
         let status = Some(answer.status().as_u16());
-        return Some(Ended { status, stop: Stop::PushbackTooLong, is_refused: false, message });
+        let stop = Stop::PushbackTooLong;
+        return Some(Ended { status, stop, is_refused: false, fell_back: None, message });
     }
     let line = format!("     ↻ following in {} (the server asked for it)", show::span(wait));
     recorder.timeline(|timeline| timeline.line(&line));
@@ -200,7 +223,8 @@ fn follow(request: Request<Bytes>, status: u16, target: Uri) -> Request<Bytes> {
 
 fn refused(status: u16, message: &str) -> Ended {
     let message = Some(message.to_owned());
-    Ended { status: Some(status), stop: Stop::Permanent, is_refused: true, message }
+    let (status, stop) = (Some(status), Stop::Permanent);
+    Ended { status, stop, is_refused: true, fell_back: None, message }
 }
 
 /// What an error of the answer's body says went wrong.

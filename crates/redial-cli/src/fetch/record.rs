@@ -56,7 +56,8 @@ struct Notes {
     attempts: Vec<AttemptReport>,
     /// Attempts of the hops before this one.
     before: u32,
-    running: Option<(u32, Instant)>,
+    /// More than one where a call is hedged.
+    running: Vec<(u32, Instant)>,
     stop: Option<Stop>,
     timeline: Timeline,
 }
@@ -67,7 +68,7 @@ impl Recorder {
             started: Instant::now(),
             attempts: Vec::new(),
             before: 0,
-            running: None,
+            running: Vec::new(),
             stop: None,
             timeline,
         };
@@ -125,11 +126,17 @@ impl Notes {
         match *event {
             Event::AttemptStarted { attempt } => {
                 let attempt = self.before + attempt;
-                self.running = Some((attempt, Instant::now()));
+                self.running.push((attempt, Instant::now()));
                 self.timeline.started(attempt);
             }
-            Event::AttemptEnded { took, status, fault, verdict, proof, pushback, .. } => {
-                let Some((attempt, started)) = self.running.take() else { return };
+            Event::AttemptEnded {
+                attempt, took, status, fault, verdict, proof, pushback, ..
+            } => {
+                let attempt = self.before + attempt;
+                let Some(at) = self.running.iter().position(|(other, _)| *other == attempt) else {
+                    return;
+                };
+                let (attempt, started) = self.running.swap_remove(at);
                 let is_failure = verdict != Verdict::Success;
                 let evidence = proof.filter(|_| is_failure).map(|proof| proof.evidence().name());
                 self.attempts.push(AttemptReport {
@@ -158,6 +165,9 @@ impl Notes {
                 }
                 self.timeline.waits(after, why);
             }
+            Event::Hedged { attempt, after, .. } => {
+                self.timeline.hedges(self.before + attempt, after);
+            }
             Event::Succeeded { .. } => self.end(Stop::Success),
             Event::GaveUp { stop, .. } => self.end(stop),
             _ => {}
@@ -166,12 +176,17 @@ impl Notes {
 
     fn end(&mut self, stop: Stop) {
         self.stop = Some(stop);
-        if let Some((attempt, started)) = self.running.take() {
-            self.attempts.push(self.cut(attempt, started, stop));
-        } else if let Some(last) = self.attempts.last_mut() {
+        let running = std::mem::take(&mut self.running);
+        if (running.is_empty() || stop == Stop::Success)
+            && let Some(last) = self.attempts.last_mut()
+        {
             last.decision = "stop";
             last.reason = stop.to_string();
         }
+        for (attempt, started) in running {
+            self.attempts.push(self.cut(attempt, started, stop));
+        }
+        self.attempts.sort_by_key(|attempt| attempt.attempt);
     }
 
     /// An attempt that was still running when the call ended.
@@ -189,6 +204,8 @@ impl Notes {
             decision: "stop",
             reason: if is_late {
                 "the deadline came while the attempt was running".to_owned()
+            } else if stop == Stop::Success {
+                "another copy had the answer first".to_owned()
             } else {
                 stop.to_string()
             },

@@ -53,6 +53,11 @@ impl Timeline {
         self.live(&format!("waiting {} …", show::span(after)));
     }
 
+    pub(crate) fn hedges(&mut self, attempt: u32, after: Duration) {
+        let text = format!("⇉ copy {attempt} goes out after {}", show::span(after));
+        self.line(&format!("     {}", self.style.warn(&text)));
+    }
+
     /// Writes a line, if lines are wanted.
     pub(crate) fn line(&mut self, text: &str) {
         if self.is_verbose {
