@@ -100,8 +100,8 @@ pub struct Omit;
 /// Returns the standard stack under `policy`: a fixed one, or one that can be switched while calls
 /// are running.
 ///
-/// All layers are in it, and each does what the policy says at the moment; what the policy leaves out
-/// costs a few instructions.
+/// All layers are in it, and each does what the policy says at the moment. What the policy leaves out
+/// costs 20 to 200 instructions a layer.
 ///
 /// # Examples
 ///
