@@ -97,7 +97,7 @@ fn a_plan_shows_the_parts_that_are_on_and_no_others() {
     for line in [
         "budget         pays for 5 retries of the first call; at 100 successes/s, 10.1 retries/s",
         "breaker        opens after 10 failures in a row, or 50 % failed of at least 100 in 10 s",
-        "open at most               5 s      10 s      20 s      40 s      60 s      60 s",
+        "open at most               5 s      10 s      15 s      15 s      15 s      15 s",
         "fallback       answers 203 with 9 B for 500 to 599, any error",
         "rate_limit     10 calls in 1 s per origin: one every 100 ms, 1 at once",
         "lets go within",
@@ -109,7 +109,7 @@ fn a_plan_shows_the_parts_that_are_on_and_no_others() {
     assert!(plan.lines().all(|line| line.chars().count() <= 100), "{plan}");
     let parts = value(&["plan", "--config", file.name(), "--json", "--parts"]);
     assert_eq!(parts["waits"].as_array().unwrap().len(), 3);
-    assert_eq!(parts["breaker"]["open"][5]["max_ms"], 60_000.0);
+    assert_eq!(parts["breaker"]["open"][5]["max_ms"], 15_000.0);
     assert_eq!(parts["chaos"]["active"], true);
     assert_eq!(parts["hedge"], Value::Null);
     let hedged = text(&["plan", "--config", file.name(), "--policy", "hedged"]);
@@ -223,4 +223,18 @@ async fn a_hedged_call_that_fails_is_reported_as_failed() {
     assert_eq!(status, Some(4), "{stderr}");
     assert_eq!(upstream.requests().len(), 2);
     assert_eq!(stderr.matches("\"attempt\":").count(), 2, "{stderr}");
+}
+
+#[tokio::test]
+async fn what_a_breaker_refuses_is_told_as_not_sent() {
+    let file = File::new(
+        "policies:
+  default:
+    backoff: { initial: 10ms, jitter: none }
+    breaker: { consecutive_failures: 1, open: { initial: 5s, jitter: none } }
+",
+    );
+    let upstream = Upstream::script([Reply::status(503), Reply::ok("too late")]).await;
+    let (status, stdout, stderr) = fetch(&file, &upstream.url("/")).await;
+    assert_eq!((status, upstream.requests().len()), (Some(6), 1), "{stdout}{stderr}");
 }

@@ -96,6 +96,16 @@ const OTHERS: &[Case] = &[
             drive(shape, DeadlineLayer::new(HALF_A_MINUTE).layer(retry))
         },
     },
+    Case {
+        group: "stack",
+        name: "redial: retry, breaker, deadline, bulkhead",
+        make: |shape| {
+            let breaker = BreakerLayer::new(breaker()).layer(Server::new(shape));
+            let retry = RetryLayer::new(policy()).layer(breaker);
+            let bulkhead = BulkheadLayer::new(BulkheadPolicy::default()).layer(retry);
+            drive(shape, DeadlineLayer::new(HALF_A_MINUTE).layer(bulkhead))
+        },
+    },
 ];
 
 const WITHOUT: &[Case] = cases! {
