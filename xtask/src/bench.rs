@@ -177,12 +177,12 @@ fn table(cases: &[Case]) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<16} {:<34}|{:^27}|{:^20}|{:^20}| calls/µs",
+        "{:<16} {:<41}|{:^27}|{:^20}|{:^20}| calls/µs",
         "", "", "added instructions", "ns", "allocations"
     );
     let _ = writeln!(
         text,
-        "{:<16} {:<34}|{:>9}{:>9}{:>9}|{:>6}{:>7}{:>7}|{:>6}{:>7}{:>7}| 1 task 8 tasks",
+        "{:<16} {:<41}|{:>9}{:>9}{:>9}|{:>6}{:>7}{:>7}|{:>6}{:>7}{:>7}| 1 task 8 tasks",
         "group", "layer", "success", "6 fields", "fails", "ok", "6", "fails", "ok", "6", "fails"
     );
     let mut group = "";
@@ -198,7 +198,7 @@ fn table(cases: &[Case]) -> String {
         let at = |n: usize| case.measured.get(n).map_or("-", String::as_str);
         let _ = writeln!(
             text,
-            "{:<16} {:<34}|{:>9}{:>9}{:>9}|{:>6}{:>7}{:>7}|{:>6}{:>7}{:>7}| {:>6} {:>7}",
+            "{:<16} {:<41}|{:>9}{:>9}{:>9}|{:>6}{:>7}{:>7}|{:>6}{:>7}{:>7}| {:>6} {:>7}",
             case.group,
             case.name,
             added(0),
@@ -228,7 +228,7 @@ fn ratios(cases: &[Case]) -> String {
             let Some(theirs) = peer.added(0, cases).filter(|added| 0 < *added) else { continue };
             let percent = own * 100 / theirs;
             let (whole, rest) = (percent / 100, percent % 100);
-            let _ = writeln!(text, "{:<34} {whole}.{rest:02} × {}", case.name, peer.name);
+            let _ = writeln!(text, "{:<41} {whole}.{rest:02} × {}", case.name, peer.name);
         }
     }
     text

@@ -100,7 +100,7 @@ const OTHERS: &[Case] = &[
         group: "stack",
         name: "redial: retry, breaker, deadline, bulkhead",
         make: |shape| {
-            let breaker = BreakerLayer::new(breaker()).layer(Server::new(shape));
+            let breaker = BreakerLayer::new(failures()).layer(Server::new(shape));
             let retry = RetryLayer::new(policy()).layer(breaker);
             let bulkhead = BulkheadLayer::new(BulkheadPolicy::default()).layer(retry);
             drive(shape, DeadlineLayer::new(HALF_A_MINUTE).layer(bulkhead))
@@ -133,11 +133,15 @@ pub(crate) fn policy() -> Policy {
     Policy { retry: policy.retry.backoff(Backoff::fixed(Duration::ZERO)), ..policy }
 }
 
-/// The defaults, and slow calls counted as well. It stays closed where every other attempt fails.
-fn breaker() -> BreakerPolicy {
+/// The defaults, and it stays closed where every other attempt fails.
+fn failures() -> BreakerPolicy {
     let policy = BreakerPolicy::default();
-    let all = policy.with_failure_ratio(0.9).unwrap_or(policy);
-    all.with_slow_calls(Duration::from_secs(2), 0.8).unwrap_or(all)
+    policy.with_failure_ratio(0.9).unwrap_or(policy)
+}
+
+/// The same, and slow calls are counted as well.
+fn breaker() -> BreakerPolicy {
+    failures().with_slow_calls(Duration::from_secs(2), 0.8).unwrap_or_else(|_| failures())
 }
 
 /// More than anybody can use.

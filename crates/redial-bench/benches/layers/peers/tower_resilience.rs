@@ -55,7 +55,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         group: "stack",
-        name: "tower-resilience: those four",
+        name: "tower-resilience: the same four",
         make: |shape| {
             let (bulkhead, breaker) = (
                 BulkheadLayer::builder().max_concurrent_calls(64).build(),
