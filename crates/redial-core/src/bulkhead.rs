@@ -191,6 +191,8 @@ mod tests {
     #[test]
     fn setters_keep_what_they_are_not_about() {
         let policy = BulkheadPolicy::new(3).unwrap().with_scope(BulkheadScope::All);
+        assert!(policy.with_queue(2_097_151, SECOND).is_ok());
+        assert!(policy.with_queue(2_097_152, SECOND).is_err());
         let policy = policy.with_queue(7, SECOND).unwrap();
         assert_eq!((policy.in_flight_max(), policy.scope()), (3, BulkheadScope::All));
         assert_eq!((policy.queue_max(), policy.max_wait()), (7, SECOND));
