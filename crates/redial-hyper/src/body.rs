@@ -16,12 +16,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use redial::BoxError;
+use redial::{BoxError, chain};
 use redial_core::Fault;
 use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
 
-use crate::{chain, error::Error, origin::Origin};
+use crate::{error::Error, origin::Origin};
 
 /// The body of an answer.
 ///

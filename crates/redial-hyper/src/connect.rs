@@ -19,12 +19,11 @@ use hyper_util::client::legacy::connect::{
     HttpConnector,
     dns::{GaiResolver, Name},
 };
-use redial::BoxError;
+use redial::{BoxError, chain};
 use tower_service::Service;
 
 use crate::{
     builder::Versions,
-    chain,
     counted::{Counted, Socket, Stream, Wire},
     origin::{InvalidTarget, Origin},
     tls::{Tls, TlsError},

@@ -5,10 +5,11 @@
 
 use std::{error::Error as StdError, io};
 
+use redial::{chain, lost_connection};
 use redial_core::Fault;
 use tokio_rustls::rustls;
 
-use crate::{chain, connect::ConnectError, request::SendBodyError, tls::TlsError};
+use crate::{connect::ConnectError, request::SendBodyError, tls::TlsError};
 
 /// Returns why there is no connection.
 pub(crate) fn connecting(error: &ConnectError) -> Fault {
@@ -50,7 +51,7 @@ pub(crate) fn answering(error: &hyper::Error) -> Fault {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {
             return stream(error);
         }
-        if let Some(fault) = cause.downcast_ref::<io::Error>().and_then(connection) {
+        if let Some(fault) = cause.downcast_ref::<io::Error>().and_then(lost_connection) {
             return fault;
         }
         if let Some(error) = cause.downcast_ref::<hyper::Error>() {
@@ -78,25 +79,10 @@ fn stream(error: &h2::Error) -> Fault {
         return if is_refused { Fault::RefusedStream } else { Fault::StreamReset };
     }
     if let Some(error) = error.get_io() {
-        return connection(error).unwrap_or(Fault::ConnectionClosed);
+        return lost_connection(error).unwrap_or(Fault::ConnectionClosed);
     }
     // No frame and no reason: h2 would not take the request as it is.
     if error.reason().is_none() { Fault::InvalidRequest } else { Fault::Protocol }
-}
-
-/// Returns what happened to the connection, where the kind of `error` tells.
-fn connection(error: &io::Error) -> Option<Fault> {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => Some(Fault::ConnectionReset),
-        // From the kernel: the peer has reset what we write to. Without its number: h2 saw the end.
-        io::ErrorKind::BrokenPipe if error.raw_os_error().is_some() => Some(Fault::ConnectionReset),
-        io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::NotConnected
-        | io::ErrorKind::UnexpectedEof => Some(Fault::ConnectionClosed),
-        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => Some(Fault::ConnectionReset),
-        _ => None,
-    }
 }
 
 /// Returns why the answer's body could not be read to its end.
@@ -125,16 +111,6 @@ pub(crate) fn reading(error: &hyper::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_broken_pipe_is_a_reset_only_if_the_kernel_says_so() {
-        let from_kernel = io::Error::from_raw_os_error(32);
-        assert_eq!(from_kernel.kind(), io::ErrorKind::BrokenPipe);
-        assert_eq!(connection(&from_kernel), Some(Fault::ConnectionReset));
-        let from_h2 = io::Error::from(io::ErrorKind::BrokenPipe);
-        assert_eq!(connection(&from_h2), Some(Fault::ConnectionClosed));
-        assert_eq!(connection(&io::Error::from(io::ErrorKind::InvalidData)), None);
-    }
 
     #[test]
     fn connecting_fails_for_what_the_kernel_says() {

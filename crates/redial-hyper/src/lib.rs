@@ -71,7 +71,6 @@ mod body;
 mod request;
 mod transport;
 
-mod chain;
 mod error;
 mod fault;
 

@@ -225,8 +225,9 @@ impl fmt::Display for Server<'_> {
 #[cfg(feature = "middleware")]
 mod middleware {
     use super::{Course, Diagnosis, Error, Fault, Proof, Rejection, StdError, Trace, Why};
-    use crate::{chain, fault};
-    use redial::Diagnose;
+    use redial::{Diagnose, chain};
+
+    use crate::fault;
 
     impl Error {
         /// Takes what came out of the rest of a chain of middlewares.

@@ -4,13 +4,10 @@
 
 use std::io;
 
-use redial::Diagnosis;
+use redial::{Diagnosis, chain, lost_connection};
 use redial_core::{Fault, Proof};
 
-use crate::{
-    body::{Course, Trace},
-    chain,
-};
+use crate::body::{Course, Trace};
 
 /// Returns why a request brought no answer, and what that proves.
 ///
@@ -118,19 +115,9 @@ fn stream(error: &h2::Error) -> Fault {
     Fault::Protocol
 }
 
-/// Returns what happened to the connection, where the kind of `error` tells.
+/// Returns what happened to the connection, where the kind of `error` tells. A time-out is reqwest's to tell.
 fn connection(error: &io::Error) -> Option<Fault> {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => Some(Fault::ConnectionReset),
-        // From the kernel: the peer has reset what we write to. Without its number: h2 saw the end.
-        io::ErrorKind::BrokenPipe if error.raw_os_error().is_some() => Some(Fault::ConnectionReset),
-        io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::NotConnected
-        | io::ErrorKind::UnexpectedEof => Some(Fault::ConnectionClosed),
-        io::ErrorKind::HostUnreachable => Some(Fault::ConnectionReset),
-        _ => None,
-    }
+    if error.kind() == io::ErrorKind::TimedOut { None } else { lost_connection(error) }
 }
 
 fn breaking(error: &reqwest::Error) -> Fault {

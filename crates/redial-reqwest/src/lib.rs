@@ -5,7 +5,6 @@
 //! layers, and both say of a failure what is proven about the server having acted.
 
 mod body;
-mod chain;
 mod error;
 mod fault;
 #[cfg(feature = "middleware")]

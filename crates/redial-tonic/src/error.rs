@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use redial::{BoxError, Diagnose, Diagnosis, Rejection};
+use redial::{BoxError, Diagnose, Diagnosis, Rejection, chain};
 use tonic::{Code, Status};
 
-use crate::{chain, fault};
+use crate::fault;
 
 /// Why a call has no answer: what became of the transport, or a [`Rejection`] of ours.
 ///
@@ -61,7 +61,7 @@ impl GrpcError {
                 inner.details().to_vec().into(),
                 inner.metadata().clone(),
             ),
-            None => Status::new(code, chain::words(error.as_ref())),
+            None => Status::new(code, words(error.as_ref())),
         };
         status.set_source(Arc::from(error));
         Self { status, told, rejection: None }
@@ -114,6 +114,12 @@ pub(crate) fn status_of_body(error: BoxError) -> Status {
         Ok(status) => *status,
         Err(error) => Status::from_error(GrpcError::from_body(error).into()),
     }
+}
+
+/// Returns the words of `error` and of all its causes.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let words: Vec<String> = chain::causes(error).map(ToString::to_string).collect();
+    words.join(": ")
 }
 
 #[cfg(test)]

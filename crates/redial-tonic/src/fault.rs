@@ -3,11 +3,9 @@
 use std::{error::Error, io};
 
 use h2::Reason;
-use redial::{Diagnosis, Rejection};
+use redial::{Diagnosis, Rejection, chain, lost_connection};
 use redial_core::{Fault, Proof};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
-
-use crate::chain;
 
 /// Returns what `error` of a transport tells, and the code that gRPC has for it. A status that a
 /// service further in made an error of is taken at its word.
@@ -35,7 +33,7 @@ pub(crate) fn told(error: &(dyn Error + 'static)) -> (Diagnosis, Code) {
                 return by_fault(Fault::ConnectionClosed);
             }
         }
-        if let Some(fault) = cause.downcast_ref::<io::Error>().and_then(connection) {
+        if let Some(fault) = cause.downcast_ref::<io::Error>().and_then(lost_connection) {
             return by_fault(fault);
         }
     }
@@ -106,7 +104,7 @@ fn stream(error: &h2::Error) -> (Diagnosis, Code) {
         };
     }
     if let Some(error) = error.get_io() {
-        return by_fault(connection(error).unwrap_or(Fault::ConnectionClosed));
+        return by_fault(lost_connection(error).unwrap_or(Fault::ConnectionClosed));
     }
     let is_ours = error.is_reset() && !error.is_library();
     // We reset a stream whose request's body failed; without a reason, h2 did not take the request.
@@ -135,20 +133,6 @@ fn code_of_reset(reason: Option<Reason>) -> Code {
             | Reason::HTTP_1_1_REQUIRED,
         ) => Code::Internal,
         _ => Code::Unknown,
-    }
-}
-
-/// Returns what happened to a connection, where the kind of `error` tells.
-fn connection(error: &io::Error) -> Option<Fault> {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => Some(Fault::ConnectionReset),
-        io::ErrorKind::BrokenPipe if error.raw_os_error().is_some() => Some(Fault::ConnectionReset),
-        io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::NotConnected
-        | io::ErrorKind::UnexpectedEof => Some(Fault::ConnectionClosed),
-        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => Some(Fault::ConnectionReset),
-        _ => None,
     }
 }
 

@@ -9,7 +9,6 @@
 //! request ([`GrpcError`]) is read from their types.
 
 mod call;
-mod chain;
 mod classify;
 mod clock;
 mod codes;

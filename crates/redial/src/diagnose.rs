@@ -192,6 +192,25 @@ impl Diagnose for Rejection {
     }
 }
 
+/// Returns what happened to a connection that had been made, where the kind of `error` tells.
+///
+/// Errors of the kernel are told from those that h2 makes up: only the former carry a number. A time-out is
+/// the kernel's, which gave the connection up.
+#[must_use]
+pub fn lost_connection(error: &io::Error) -> Option<Fault> {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => Some(Fault::ConnectionReset),
+        // From the kernel: the peer has reset what we write to. Without its number: h2 saw the end.
+        io::ErrorKind::BrokenPipe if error.raw_os_error().is_some() => Some(Fault::ConnectionReset),
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof => Some(Fault::ConnectionClosed),
+        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => Some(Fault::ConnectionReset),
+        _ => None,
+    }
+}
+
 impl Diagnose for io::Error {
     fn diagnose(&self) -> Diagnosis {
         let fault = match self.kind() {
@@ -252,6 +271,16 @@ mod tests {
             let Diagnosis { fault: told, proof } = io::Error::from(kind).diagnose();
             assert_eq!((told, proof.evidence()), (fault, evidence), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_broken_pipe_is_a_reset_only_if_the_kernel_says_so() {
+        let from_kernel = io::Error::from_raw_os_error(32);
+        assert_eq!(from_kernel.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(lost_connection(&from_kernel), Some(Fault::ConnectionReset));
+        let from_h2 = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(lost_connection(&from_h2), Some(Fault::ConnectionClosed));
+        assert_eq!(lost_connection(&io::Error::from(io::ErrorKind::InvalidData)), None);
     }
 
     #[test]

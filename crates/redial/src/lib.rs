@@ -8,6 +8,7 @@ mod budgets;
 mod buffer;
 mod bulkhead;
 mod cache;
+pub mod chain;
 mod chaos;
 mod classify;
 mod clock;
@@ -48,7 +49,9 @@ pub use classify::{Asked, Classify, HttpClassifier};
 pub use deadline::{
     DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline, with_deadline,
 };
-pub use diagnose::{AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection};
+pub use diagnose::{
+    AttemptNumber, BoxError, Diagnose, Diagnosis, Fresh, Rejection, lost_connection,
+};
 pub use fallback::{
     Fallback, FallbackBody, FallbackFuture, FallbackLayer, FellBack, FixedFallback,
     FunctionFallback, Instead, ServiceFallback,

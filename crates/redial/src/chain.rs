@@ -1,4 +1,5 @@
-//! Walking the causes of an error.
+//! Walking the causes of an error, for transports that say what theirs mean with
+//! [`Diagnose`](crate::Diagnose).
 //!
 //! Errors are told apart by their types, never by their words. A standard [`io::Error`] hides the
 //! error that it wraps from [`Error::source`] and shows that one's cause instead, so it is opened
@@ -7,7 +8,7 @@
 use std::{error::Error, io, iter};
 
 /// Returns `error` and everything that caused it, outermost first.
-pub(crate) fn causes<'a>(
+pub fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     iter::successors(Some(error), |error| next(*error))
@@ -21,7 +22,7 @@ fn next<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static
 }
 
 /// Returns the outermost cause of type `E`.
-pub(crate) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
