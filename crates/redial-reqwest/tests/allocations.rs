@@ -48,7 +48,7 @@ fn a_call_that_succeeds_at_once_costs_few_allocations() {
         .with(RedialMiddleware::layered(&retry))
         .with(Canned)
         .build();
-    for (method, most) in [("GET", 29), ("POST", 32)] {
+    for (method, most) in [("GET", 30), ("POST", 33)] {
         let base = count(&bare, method);
         for client in [&full, &only] {
             let added = count(client, method) - base;

@@ -40,8 +40,8 @@ pin_project! {
     pub struct AttemptTimeoutFuture<F> {
         #[pin]
         attempt: F,
-        #[pin]
-        sleep: Option<Sleep>,
+        // Boxed when there is something to wait for: until then, who moves this moves a pointer.
+        sleep: Option<Pin<Box<Sleep>>>,
         span: Option<Duration>,
     }
 }
@@ -88,16 +88,13 @@ where
     type Output = Result<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(outcome) = this.attempt.poll(cx) {
             return Poll::Ready(outcome);
         }
         let Some(after) = *this.span else { return Poll::Pending };
-        if this.sleep.is_none() {
-            this.sleep.set(Some(tokio::time::sleep(after)));
-        }
-        let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
-        ready!(sleep.poll(cx));
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
+        ready!(sleep.as_mut().poll(cx));
         Poll::Ready(Err(Rejection::AttemptTimeout { after }.into()))
     }
 }

@@ -73,8 +73,9 @@ pin_project! {
         #[pin]
         attempt: Option<F>,
         held: Option<Held<A>>,
-        // Whose call it is, where somebody wants to be told of changes.
-        call: Option<(Method, Uri)>,
+        // Whose call it is, where somebody wants to be told of changes: boxed, so that others do not
+        // carry it around.
+        call: Option<Box<(Method, Uri)>>,
         rejection: Option<Rejection>,
     }
 
@@ -84,7 +85,7 @@ pin_project! {
             // Still here only if the attempt was given up, which it is before anybody takes its place.
             if let Some(held) = this.held.take() {
                 this.attempt.set(None);
-                held.abandon(this.call.as_ref());
+                held.abandon(this.call.as_deref());
             }
         }
     }
@@ -255,7 +256,7 @@ impl<S, A> CircuitBreaker<S, A> {
             shared.tell_admitted(&request, &held.admission);
         }
         let is_told = held.is_some() && shared.wants_changes();
-        let call = is_told.then(|| (request.method().clone(), request.uri().clone()));
+        let call = is_told.then(|| Box::new((request.method().clone(), request.uri().clone())));
         let attempt = Some(self.inner.call(request));
         CircuitBreakerFuture { attempt, held, call, rejection: None }
     }
@@ -274,7 +275,7 @@ where
         let Some(attempt) = this.attempt.as_pin_mut() else { return refused(*this.rejection) };
         let outcome = ready!(attempt.poll(cx));
         if this.held.is_some() {
-            Held::end(this.held, &outcome, this.call.as_ref());
+            Held::end(this.held, &outcome, this.call.as_deref());
         }
         Poll::Ready(outcome)
     }

@@ -87,7 +87,7 @@ pin_project! {
     pub struct CacheFuture<F, B: Body, E> {
         #[pin]
         fetch: Option<Fetch<F, B>>,
-        answer: Option<Response<CachedBody<B>>>,
+        answer: Option<Box<Response<CachedBody<B>>>>,
         wait: Option<Waiting<B, E>>,
     }
 }
@@ -174,7 +174,7 @@ impl<S> Cache<S> {
         };
         match self.layer.step(&policy, request, policy.is_coalescing()) {
             Step::Answer(response) => {
-                CacheFuture { fetch: None, answer: Some(response), wait: None }
+                CacheFuture { fetch: None, answer: Some(Box::new(response)), wait: None }
             }
             Step::Fetch(request, errand) => {
                 let fetch = Fetch { call: self.inner.call(request), errand };
@@ -182,7 +182,7 @@ impl<S> Cache<S> {
             }
             Step::Renew(response, request, plan, place) => {
                 wait::renew(self.take(), request, plan, place);
-                CacheFuture { fetch: None, answer: Some(response), wait: None }
+                CacheFuture { fetch: None, answer: Some(Box::new(response)), wait: None }
             }
             Step::Wait(request, queued) => {
                 let (service, layer) = (self.take(), self.layer.clone());
@@ -217,7 +217,7 @@ where
             return wait.as_mut().poll(cx);
         }
         match this.answer.take() {
-            Some(answer) => Poll::Ready(Ok(answer)),
+            Some(answer) => Poll::Ready(Ok(*answer)),
             // A future that has finished is not polled again.
             None => Poll::Pending,
         }

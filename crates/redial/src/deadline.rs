@@ -93,8 +93,8 @@ pin_project! {
         #[pin]
         call: F,
         limit: Option<Limit>,
-        #[pin]
-        sleep: Option<Sleep>,
+        // Boxed when there is something to wait for: until then, who moves this moves a pointer.
+        sleep: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -105,8 +105,8 @@ pin_project! {
         #[pin]
         body: B,
         limit: Option<Limit>,
-        #[pin]
-        sleep: Option<Sleep>,
+        // Boxed when there is something to wait for: until then, who moves this moves a pointer.
+        sleep: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -231,14 +231,9 @@ impl Limit {
 
     /// Waits for the deadline, by a timer that is set at the first wait: what is ready at once needs
     /// none.
-    fn poll(&self, mut sleep: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
-        if sleep.is_none() {
-            sleep.set(Some(tokio::time::sleep_until(self.deadline.instant().into())));
-        }
-        match sleep.as_pin_mut() {
-            Some(sleep) => sleep.poll(cx),
-            None => Poll::Pending,
-        }
+    fn poll(&self, sleep: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.deadline.instant().into();
+        sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at))).as_mut().poll(cx)
     }
 }
 

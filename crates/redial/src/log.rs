@@ -39,7 +39,8 @@ pin_project! {
     pub struct LogFuture<F> {
         #[pin]
         call: F,
-        entry: Option<Entry>,
+        // Boxed, so that calls that are not logged do not carry it around.
+        entry: Option<Box<Entry>>,
     }
 }
 
@@ -99,11 +100,11 @@ impl<S> Log<S> {
     where
         S: Service<Request<B>>,
     {
-        let entry = Entry {
+        let entry = Box::new(Entry {
             method: request.method().clone(),
             uri: request.uri().clone(),
             started: clock::now(),
-        };
+        });
         LogFuture { call: self.inner.call(request), entry: Some(entry) }
     }
 }

@@ -26,11 +26,8 @@ use redial_core::{Entropy, ResumePolicy};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::again::{Again, AgainBy, Through};
 pub use self::body::ResumedBody;
-use self::{
-    again::{Again, Through},
-    known::Known,
-};
 use crate::{
     observe::{Observe, Observer},
     policies::Ruling,
@@ -83,7 +80,8 @@ pin_project! {
     pub struct ResumeFuture<F, B, E> {
         #[pin]
         call: F,
-        again: Option<Again<B, E>>,
+        // Boxed, so that calls that are not resumed do not carry it around.
+        again: Option<Box<Again<B, E>>>,
     }
 }
 
@@ -173,8 +171,8 @@ impl<S> Resume<S> {
         let (head, body) = request.into_parts();
         let copy = head.clone();
         let call = service.call(Request::from_parts(head, OnceBody::first(body)));
-        let again = Again::new(Through::new(service), copy, policy, Arc::clone(&self.shared));
-        ResumeFuture { call, again: Some(again) }
+        let again = AgainBy::new(Through::new(service), copy, policy, Arc::clone(&self.shared));
+        ResumeFuture { call, again: Some(Box::new(again)) }
     }
 }
 
@@ -199,11 +197,10 @@ where
         };
         let again = match this.again {
             Some(again) if answer.status() == StatusCode::OK => {
-                again.known = Known::of(answer.headers());
-                // Of what has come as a whole, nothing is kept. All else is boxed, so that answers stay
-                // small on their way up.
-                let is_whole = answer.body().is_end_stream() && again.length().unwrap_or(0) == 0;
-                this.again.take().filter(|_| !is_whole).map(Box::new)
+                let length = again.note_head(answer.headers()).unwrap_or(0);
+                // Of what has come as a whole, nothing is kept.
+                let is_whole = answer.body().is_end_stream() && length == 0;
+                this.again.take().filter(|_| !is_whole)
             }
             _ => None,
         };

@@ -85,7 +85,7 @@ pin_project! {
     pub struct StallBody<B, E> {
         #[pin]
         body: B,
-        watch: Option<Watch>,
+        watch: Option<Box<Watch>>,
         // Boxed when something has to be waited for, so that the body can be moved if its inner one can.
         sleep: Option<Pin<Box<Sleep>>>,
         error: PhantomData<fn() -> E>,
@@ -135,6 +135,7 @@ impl<S> Layer<S> for UploadStallLayer {
 impl<S, R, B> Service<Request<R>> for StallTimeout<S>
 where
     S: Service<Request<R>, Response = Response<B>>,
+    B: Body,
 {
     type Response = Response<StallBody<B, S::Error>>;
     type Error = S::Error;
@@ -153,6 +154,7 @@ where
 impl<S, R> Service<Request<R>> for UploadStall<S>
 where
     S: Service<Request<StallBody<R, BoxError>>>,
+    R: Body,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -171,6 +173,7 @@ where
 impl<F, B, E> Future for StallFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
 {
     type Output = Result<Response<StallBody<B, E>>, E>;
 
@@ -185,10 +188,12 @@ where
     }
 }
 
-impl<B, E> StallBody<B, E> {
+impl<B: Body, E> StallBody<B, E> {
+    /// A body that has ended already is not watched.
     fn new(body: B, policy: Option<StallPolicy>) -> Self {
-        let watch =
-            policy.map(|policy| Watch { meter: StallMeter::new(&policy), policy, end: None });
+        let watch = policy
+            .filter(|_| !body.is_end_stream())
+            .map(|policy| Box::new(Watch { meter: StallMeter::new(&policy), policy, end: None }));
         Self { body, watch, sleep: None, error: PhantomData }
     }
 }

@@ -10,13 +10,14 @@ use std::{
 use http::{HeaderValue, Response, header};
 use http_body_util::Empty;
 use redial::{
-    AdaptiveLimitLayer, AttemptTimeoutLayer, BreakerLayer, BulkheadLayer, CacheLayer, ChaosLayer,
-    ChaosSwitch, DeadlineLayer, FallbackLayer, HedgeLayer, LogLayer, PolicyCell, RateLimitLayer,
-    ResumeLayer, RetryLayer, SetHeadersLayer, StallTimeoutLayer, ThrottleLayer, UploadStallLayer,
+    AdaptiveLimitLayer, AttemptTimeoutLayer, BreakerLayer, Bulkhead, BulkheadLayer, CacheLayer,
+    ChaosLayer, ChaosSwitch, DeadlineLayer, FallbackLayer, HedgeLayer, LogLayer, PolicyCell,
+    RateLimitLayer, ResumeLayer, RetryLayer, SetHeadersLayer, StallTimeoutLayer, ThrottleLayer,
+    UploadStallLayer,
     core::{
-        AdaptivePolicy, Backoff, BreakerPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy,
-        ChaosRule, FallbackPolicy, HedgePolicy, Policy, RateKey, RateLimitPolicy, RateLimiter,
-        ResumePolicy, StallPolicy, ThrottlePolicy,
+        AdaptivePolicy, Backoff, Breaker, BreakerPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy,
+        ChaosRule, FallbackPolicy, Health, HedgePolicy, Policy, RateKey, RateLimitPolicy,
+        RateLimiter, ResumePolicy, StallPolicy, ThrottlePolicy,
     },
 };
 use tower::{Layer, service_fn};
@@ -74,6 +75,32 @@ const OTHERS: &[Case] = &[
                 (rate().unwrap_or_else(|| panic!("the rate is valid")), Instant::now());
             around(shape, RateLimiter::new(&rate, now), |limiter, server, requests| {
                 assert!(limiter.try_acquire(Instant::now()).is_ok(), "the limit is out of reach");
+                call(server, requests.make());
+            })
+        },
+    },
+    Case {
+        group: "breaker",
+        name: "redial by hand (no slow calls)",
+        make: |shape| {
+            let policy = failures();
+            let guard = (Breaker::new(&policy, Instant::now()), policy);
+            around(shape, guard, |(breaker, policy), server, requests| {
+                let ticket = breaker.try_acquire(policy, Instant::now(), || 0);
+                let ticket = ticket.unwrap_or_else(|_| panic!("the server answers well"));
+                call(server, requests.make());
+                ticket.record(Health::Well, Instant::now(), || 0);
+            })
+        },
+    },
+    Case {
+        group: "bulkhead",
+        name: "redial by hand",
+        make: |shape| {
+            let bulkhead = Bulkhead::new(BulkheadPolicy::default());
+            around(shape, bulkhead, |bulkhead, server, requests| {
+                let permit = bulkhead.try_acquire();
+                assert!(permit.is_ok(), "there are more places than tasks");
                 call(server, requests.make());
             })
         },

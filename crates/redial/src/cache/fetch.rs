@@ -47,7 +47,7 @@ pub(super) enum Errand<B: Body> {
     /// Nothing.
     Pass,
     /// Forget what is stored of a resource that the call has changed.
-    Invalidate { store: Arc<Shared>, uri: Uri },
+    Invalidate { store: Arc<Shared>, uri: Box<Uri> },
     /// See whether it can be stored, shared, or covered up.
     Keep(Box<Plan>),
     /// The same, once its body is there.

@@ -47,7 +47,10 @@ impl CacheLayer {
             let errand = if store.is_untouched() || !fetch::may_change(method) {
                 Errand::Pass
             } else {
-                Errand::Invalidate { store: Arc::clone(store), uri: request.uri().clone() }
+                Errand::Invalidate {
+                    store: Arc::clone(store),
+                    uri: Box::new(request.uri().clone()),
+                }
             };
             return Step::Fetch(request, errand);
         }

@@ -37,11 +37,11 @@ pin_project! {
         #[pin]
         first: Option<S::Future>,
         // Runs until the next copy is due.
-        #[pin]
-        sleep: Option<Sleep>,
+        sleep: Option<Pin<Box<Sleep>>>,
         watch: Watch,
-        // `None` for a call that is not hedged.
-        race: Option<Race<S, C, B>>,
+        // `None` for a call that is not hedged, which is all that most clients make: boxed, so that
+        // they do not carry it around.
+        race: Option<Box<Race<S, C, B>>>,
         copies: Option<Pin<Box<Chain<S, B>>>>,
         // The last failure, while no copy is out and one is still to come.
         held: Option<Box<Outcome<S, B>>>,
@@ -71,12 +71,12 @@ where
     }
 
     #[inline]
-    pub(super) const fn hedged(first: S::Future, race: Race<S, C, B>) -> Self {
+    pub(super) fn hedged(first: S::Future, race: Race<S, C, B>) -> Self {
         Self {
             first: Some(first),
             sleep: None,
             watch: Watch::Ask,
-            race: Some(race),
+            race: Some(Box::new(race)),
             copies: None,
             held: None,
         }
@@ -135,7 +135,7 @@ where
             if last.is_some() {
                 *self.watch = Watch::Ask;
             }
-            let mut next = Next { watch: self.watch, sleep: self.sleep.as_mut(), held: self.held };
+            let mut next = Next { watch: self.watch, sleep: self.sleep, held: self.held };
             match ready!(next.poll(race, last, cx)) {
                 Some(outcome) => return Poll::Ready(outcome),
                 None => {
@@ -151,7 +151,7 @@ where
 /// What is known about the next copy.
 struct Next<'a, T, E> {
     watch: &'a mut Watch,
-    sleep: Pin<&'a mut Option<Sleep>>,
+    sleep: &'a mut Option<Pin<Box<Sleep>>>,
     held: &'a mut Option<Box<Result<Response<T>, E>>>,
 }
 
@@ -168,8 +168,8 @@ impl<T, E> Next<'_, T, E> {
             match *self.watch {
                 Watch::Rest => return Poll::Pending,
                 Watch::Wait => {
-                    if let Some(sleep) = self.sleep.as_mut().as_pin_mut() {
-                        ready!(sleep.poll(cx));
+                    if let Some(sleep) = self.sleep {
+                        ready!(sleep.as_mut().poll(cx));
                     }
                     race.tick();
                     *self.watch = Watch::Ask;
@@ -183,11 +183,11 @@ impl<T, E> Next<'_, T, E> {
                         if !race.has_copies_out() {
                             *self.held = last.take().map(Box::new);
                         }
-                        self.sleep.set(Some(timer(race.started(), at)));
+                        *self.sleep = Some(Box::pin(timer(race.started(), at)));
                         *self.watch = Watch::Wait;
                     }
                     NextHedge::Never(stop) => {
-                        self.sleep.set(None);
+                        *self.sleep = None;
                         *self.watch = Watch::Rest;
                         let last = last.take().or_else(|| self.held.take().map(|held| *held));
                         let last = last.filter(|_| !race.has_copies_out());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Request, Response,
+    HeaderMap, HeaderValue, Request, Response,
     header::{IF_RANGE, RANGE},
     request::Parts,
 };
@@ -19,6 +19,7 @@ use tower_service::Service;
 
 use super::{
     OnceBody, Shared,
+    body::Progress,
     known::{Judgment, Known},
 };
 use crate::{
@@ -28,21 +29,26 @@ use crate::{
     observe::Call,
 };
 
-/// What it takes to go on.
-pub(super) struct Again<B, E> {
-    /// Never locked: what is in a mutex can be shared between threads even where it could not be by
-    /// itself.
-    service: Mutex<Box<dyn Ask<B, E>>>,
+/// What it takes to go on with answers of the service below, whatever that is.
+pub(super) type Again<B, E> = AgainBy<dyn Ask<B, E>>;
+
+/// What it takes to go on by way of `A`.
+pub(super) struct AgainBy<A: ?Sized> {
     head: Parts,
     policy: ResumePolicy,
     shared: Arc<Shared>,
     deadline: Option<Deadline>,
     /// What is known of the answer, once its head is there.
-    pub(super) known: Known,
+    known: Known,
+    /// How far its body has come.
+    pub(super) progress: Progress,
     resumes: u32,
     /// How many of them brought nothing since the last one that did.
     fruitless: u32,
     previous: Duration,
+    /// Never locked: what is in a mutex can be shared between threads even where it could not be by
+    /// itself.
+    service: Mutex<A>,
 }
 
 /// The service below, for whoever does not name its type: the types of a stack would otherwise grow with
@@ -62,8 +68,8 @@ pub(super) struct Through<S, Q> {
 
 /// How asking for the rest ended.
 pub(super) enum Resumption<B, E> {
-    /// Here is more, up to this byte where that is known; and what it takes to go on after it.
-    More { body: B, end: Option<u64>, again: Box<Again<B, E>> },
+    /// Here is more, and what it takes to go on after it.
+    More { body: B, again: Box<Again<B, E>> },
     /// Something else is there by now.
     Changed,
     /// There is nothing to be had.
@@ -93,27 +99,38 @@ where
     }
 }
 
-impl<B, E> Again<B, E> {
-    pub(super) fn new(
-        service: impl Ask<B, E> + 'static,
-        head: Parts,
-        policy: ResumePolicy,
-        shared: Arc<Shared>,
-    ) -> Self {
-        let (deadline, known) = (current_deadline(), Known::default());
-        let (service, previous) = (Mutex::new(Box::new(service) as _), Duration::ZERO);
-        Self { service, head, policy, shared, deadline, known, resumes: 0, fruitless: 0, previous }
+impl<A> AgainBy<A> {
+    pub(super) fn new(service: A, head: Parts, policy: ResumePolicy, shared: Arc<Shared>) -> Self {
+        Self {
+            head,
+            policy,
+            shared,
+            deadline: current_deadline(),
+            known: Known::default(),
+            progress: Progress::default(),
+            resumes: 0,
+            fruitless: 0,
+            previous: Duration::ZERO,
+            service: Mutex::new(service),
+        }
     }
+}
 
-    /// Returns the length of the whole, where it was announced.
-    pub(super) const fn length(&self) -> Option<u64> {
+impl<B, E> Again<B, E> {
+    /// Notes what the head of an answer tells, whose body begins; returns the length of the whole, where
+    /// it was announced.
+    pub(super) fn note_head(&mut self, headers: &HeaderMap) -> Option<u64> {
+        self.known = Known::of(headers);
+        self.progress = Progress::of(self.known.length());
         self.known.length()
     }
 
-    /// Returns whether it makes sense to ask for what comes after byte `at`.
-    pub(super) fn is_possible(&self, at: u64) -> bool {
+    /// Returns whether it makes sense to ask for what comes next.
+    pub(super) fn is_possible(&self) -> bool {
+        let Progress { at, end, .. } = self.progress;
         self.resumes < self.policy.resumes()
-            && self.length() != Some(at)
+            && end.is_none_or(|end| at <= end)
+            && self.known.length() != Some(at)
             && (at == 0 || self.known.if_range().is_some())
     }
 
@@ -122,8 +139,9 @@ impl<B, E> Again<B, E> {
         (self.fruitless, self.previous) = (0, Duration::ZERO);
     }
 
-    /// Asks for what comes after byte `at` until it is there, or will not be.
-    pub(super) async fn run(mut self: Box<Self>, at: u64) -> Resumption<B, E> {
+    /// Asks for what comes next until it is there, or will not be.
+    pub(super) async fn run(mut self: Box<Self>) -> Resumption<B, E> {
+        let at = self.progress.at;
         while self.resumes < self.policy.resumes() {
             (self.resumes, self.fruitless) = (self.resumes + 1, self.fruitless + 1);
             let draw = self.shared.entropy.draw();
@@ -142,7 +160,8 @@ impl<B, E> Again<B, E> {
                 Judgment::GoesOn { end } => {
                     let call = Call { method: &self.head.method, uri: &self.head.uri };
                     self.shared.observer.tell(&call, Event::Resumed { at });
-                    return Resumption::More { body: answer.into_body(), end, again: self };
+                    self.progress.end = end;
+                    return Resumption::More { body: answer.into_body(), again: self };
                 }
                 Judgment::Failed => {}
                 Judgment::Changed => return Resumption::Changed,
@@ -172,7 +191,7 @@ impl<B, E> Again<B, E> {
     }
 }
 
-impl<B, E> fmt::Debug for Again<B, E> {
+impl<A: ?Sized> fmt::Debug for AgainBy<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Again").field("known", &self.known).finish_non_exhaustive()
     }

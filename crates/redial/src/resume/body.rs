@@ -22,13 +22,8 @@ pin_project! {
     pub struct ResumedBody<B, E> {
         #[pin]
         flow: Flow<B, Resuming<B, E>, E>,
+        // What it takes to go on: gone once nothing can go on any more.
         again: Option<Box<Again<B, E>>>,
-        // How many bytes were handed on.
-        at: u64,
-        // Before which byte this part ends.
-        end: Option<u64>,
-        // How many bytes there are in all parts.
-        length: Option<u64>,
     }
 }
 
@@ -38,15 +33,25 @@ pin_project! {
         Reading { #[pin] body: B },
         // Asking for more; `error` is what the reader gets if there is nothing. Never locked: what is in a
         // mutex can be shared between threads even where it could not be by itself.
-        Resuming { resuming: Mutex<F>, error: Option<E> },
+        Resuming { resuming: Mutex<F>, error: Option<E>, progress: Progress },
         Over,
     }
 }
 
+/// How far a body has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// How many bytes were handed on.
+    pub(super) at: u64,
+    /// Before which byte this part ends.
+    pub(super) end: Option<u64>,
+    /// How many bytes there are in all parts.
+    length: Option<u64>,
+}
+
 impl<B, E> ResumedBody<B, E> {
-    pub(super) fn new(body: B, again: Option<Box<Again<B, E>>>) -> Self {
-        let length = again.as_ref().and_then(|again| again.length());
-        Self { flow: Flow::Reading { body }, again, at: 0, end: length, length }
+    pub(super) const fn new(body: B, again: Option<Box<Again<B, E>>>) -> Self {
+        Self { flow: Flow::Reading { body }, again }
     }
 }
 
@@ -70,57 +75,45 @@ where
                     let Some(again) = this.again else {
                         return Poll::Ready(frame.map(|frame| frame.map_err(E::from)));
                     };
-                    if let Some(Ok(frame)) = &frame
-                        && let Some(bytes) = frame.data_ref().map(Buf::remaining)
-                        && 0 < bytes
-                    {
-                        *this.at = this.at.saturating_add(to_u64(bytes));
+                    let at = again.progress.at;
+                    let noted = again.progress.note(frame);
+                    if at < again.progress.at {
                         again.note_progress();
                     }
-                    match (frame, *this.end, *this.length) {
-                        (Some(Ok(_)), Some(end), _) if end < *this.at => {
-                            wrong_length(*this.at, end)
-                        }
-                        (Some(Ok(frame)), ..) => return Poll::Ready(Some(Ok(frame))),
-                        (Some(Err(error)), ..) => error.into(),
-                        (None, _, Some(length)) if *this.at < length => {
-                            wrong_length(*this.at, length)
-                        }
-                        (None, ..) => {
+                    match noted {
+                        Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                        Ok(None) => {
                             this.flow.set(Flow::Over);
                             return Poll::Ready(None);
                         }
+                        Err(error) => error,
                     }
                 }
-                FlowProjection::Resuming { resuming, error } => {
+                FlowProjection::Resuming { resuming, error, progress } => {
                     let resuming = resuming.get_mut().unwrap_or_else(PoisonError::into_inner);
                     let resumption = ready!(resuming.as_mut().poll(cx));
-                    let error = error.take();
                     let last = match resumption {
-                        Resumption::More { body, end, again } => {
-                            (*this.again, *this.end) = (Some(again), end);
+                        Resumption::More { body, again } => {
+                            *this.again = Some(again);
                             this.flow.set(Flow::Reading { body });
                             continue;
                         }
-                        Resumption::Changed => Some(Rejection::Changed { at: *this.at }.into()),
-                        Resumption::Nothing => error,
+                        Resumption::Changed => Some(Rejection::Changed { at: progress.at }.into()),
+                        Resumption::Nothing => error.take(),
                     };
                     this.flow.set(Flow::Over);
                     return Poll::Ready(last.map(Err));
                 }
                 FlowProjection::Over => return Poll::Ready(None),
             };
-            let at = *this.at;
-            let is_too_long = this.end.is_some_and(|end| end < at);
-            let again = this.again.take().filter(|again| !is_too_long && again.is_possible(at));
-            let Some(again) = again else {
+            let Some(again) = this.again.take().filter(|again| again.is_possible()) else {
                 this.flow.set(Flow::Over);
                 return Poll::Ready(Some(Err(error)));
             };
-            let resuming = Box::pin(again.run(at));
-            let resuming: Resuming<B, E> = resuming;
-            let resuming = Mutex::new(resuming);
-            this.flow.set(Flow::Resuming { resuming, error: Some(error) });
+            let progress = again.progress;
+            let resuming: Resuming<B, E> = Box::pin(again.run());
+            let (resuming, error) = (Mutex::new(resuming), Some(error));
+            this.flow.set(Flow::Resuming { resuming, error, progress });
         }
     }
 
@@ -146,23 +139,44 @@ where
 
 impl<B, E> ResumedBody<B, E> {
     fn left(&self) -> Option<u64> {
-        self.length.map(|length| length.saturating_sub(self.at))
+        let progress = match (&self.flow, &self.again) {
+            (Flow::Resuming { progress, .. }, _) => progress,
+            (_, Some(again)) => &again.progress,
+            (_, None) => return None,
+        };
+        progress.length.map(|length| length.saturating_sub(progress.at))
     }
 }
 
-fn wrong_length<E: From<Rejection>>(bytes: u64, announced: u64) -> E {
-    Rejection::WrongLength { bytes, announced }.into()
-}
+impl Progress {
+    pub(super) const fn of(length: Option<u64>) -> Self {
+        Self { at: 0, end: length, length }
+    }
 
-fn to_u64(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
+    /// Notes what came, or that it is over; an end at the wrong place is an error.
+    fn note<D, E, F>(&mut self, frame: Option<Result<Frame<D>, F>>) -> Result<Option<Frame<D>>, E>
+    where
+        D: Buf,
+        E: From<F> + From<Rejection>,
+    {
+        let frame = frame.transpose()?;
+        let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, Buf::remaining);
+        self.at = self.at.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let announced = match frame {
+            Some(_) => self.end.filter(|end| *end < self.at),
+            None => self.length.filter(|length| self.at < *length),
+        };
+        match announced {
+            Some(announced) => Err(Rejection::WrongLength { bytes: self.at, announced }.into()),
+            None => Ok(frame),
+        }
+    }
 }
 
 impl<B, E> fmt::Debug for ResumedBody<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResumedBody")
-            .field("at", &self.at)
-            .field("length", &self.length)
+            .field("left", &self.left())
             .field("may_go_on", &self.again.is_some())
             .finish()
     }

@@ -29,14 +29,12 @@ pub(super) struct Kept<S, C, B> {
     story: Story<S, C>,
     head: KeptHead,
     replay: Replay<B>,
-    /// When the last retry went out, where the layer marks attempts.
-    sent_at: Option<Instant>,
 }
 
 impl<S, C, B> Kept<S, C, B> {
     #[inline]
     pub(super) fn new<T>(again: &Arc<Again<S, C>>, of: &Request<T>, replay: Replay<B>) -> Self {
-        Self { story: Story::new(again, of), head: KeptHead::of(of), replay, sent_at: None }
+        Self { story: Story::new(again, of), head: KeptHead::of(of), replay }
     }
 
     /// Reads what an outcome means, and tells it.
@@ -84,7 +82,7 @@ where
         mut reading: Reading,
     ) -> impl Future<Output = Result<Response<T>, S::Error>> {
         let policy = self.own().map_or_else(|| self.story.shared().policy.load(), Arc::clone);
-        let (mut service, mut progress) = (None, Progress::default());
+        let (mut service, mut progress, mut sent_at) = (None, Progress::default(), None);
         // The arguments are moved into the future once; an `async fn` would hold them twice.
         async move {
             loop {
@@ -94,7 +92,7 @@ where
                     Decision::Stop(stop) => {
                         let attempts = self.story.attempt;
                         self.story.finish(Event::GaveUp { attempts, stop });
-                        return self.mark(outcome);
+                        return self.mark(outcome, sent_at);
                     }
                     Decision::Retry { after, why } => (after, why),
                 };
@@ -110,11 +108,12 @@ where
                 }
                 let service = service.get_or_insert_with(|| self.story.service());
                 poll_fn(|cx| service.poll_ready(cx)).await?;
+                sent_at = self.story.shared().marks.then(clock::now);
                 outcome = service.call(self.request()).await;
                 reading = self.read(&outcome);
                 if reading.verdict == Verdict::Success {
                     self.succeed(paid);
-                    return self.mark(outcome);
+                    return self.mark(outcome, sent_at);
                 }
             }
         }
@@ -161,14 +160,18 @@ where
         self.story.begin();
         if self.story.shared().marks {
             self.head.extensions.insert(AttemptNumber(self.story.attempt));
-            self.sent_at = Some(clock::now());
         }
         self.head.request(&self.story.method, &self.story.uri, self.replay.again())
     }
 
-    fn mark(&self, outcome: Result<Response<T>, S::Error>) -> Result<Response<T>, S::Error> {
+    /// Marks an answer with how many attempts it took, if the last one was `sent_at` as a retry.
+    fn mark(
+        &self,
+        outcome: Result<Response<T>, S::Error>,
+        sent_at: Option<Instant>,
+    ) -> Result<Response<T>, S::Error> {
         outcome.map(|mut response| {
-            if let Some(sent_at) = self.sent_at {
+            if let Some(sent_at) = sent_at {
                 response.extensions_mut().insert(Attempts(self.story.attempt));
                 response.extensions_mut().insert(SentAt(sent_at));
             }
