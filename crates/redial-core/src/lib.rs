@@ -47,6 +47,7 @@ mod fault;
 mod gate;
 mod health;
 mod hedge;
+mod idempotency;
 mod limiter;
 mod policy;
 mod profile;
@@ -90,6 +91,7 @@ pub use fault::{Fault, FaultSet};
 pub use gate::{Entry, Gate};
 pub use health::{Assessment, Health};
 pub use hedge::{CopyEnd, HedgePolicy, HedgeTracker, Hedging, InvalidHedge, NextHedge};
+pub use idempotency::{Begun, FencingToken, Fingerprint, IdempotencyRecord, RecordState};
 pub use limiter::{
     FieldName, InvalidFieldName, InvalidRateLimit, RateKey, RateLimitPolicy, RateLimiter, Refusal,
     Reservation,

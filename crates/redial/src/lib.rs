@@ -19,6 +19,7 @@ mod headers;
 mod hedge;
 mod held;
 pub mod http;
+pub mod idempotency;
 mod log;
 mod observe;
 mod operation;
