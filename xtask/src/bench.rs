@@ -30,7 +30,7 @@ struct Case {
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let (check, record) =
         (args.iter().any(|a| a == "--check"), args.iter().any(|a| a == "--record"));
-    let program = build()?;
+    let program = build("layers")?;
     let mut cases = list(&program)?;
     count(&program, &mut cases, check || record)?;
     if check || record {
@@ -42,10 +42,11 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn build() -> Result<PathBuf> {
+/// Builds a benchmark of redial-bench as its figures are taken, and returns its program.
+pub(crate) fn build(name: &str) -> Result<PathBuf> {
     let mut build = shell::cargo();
     build.args(["bench", "-p", "redial-bench", "--no-default-features"]);
-    build.args(["--bench", "layers", "--no-run"]);
+    build.args(["--bench", name, "--no-run"]);
     let built = shell::output(build.arg("--message-format=json-render-diagnostics"))?;
     let executables = built.lines().filter_map(|line| line.split("\"executable\":\"").nth(1));
     let last = executables.filter_map(|rest| rest.split('"').next()).next_back();
@@ -111,7 +112,7 @@ fn count(program: &PathBuf, cases: &mut [Case], ours_only: bool) -> Result<()> {
     Ok(())
 }
 
-fn ensure_valgrind() -> Result<()> {
+pub(crate) fn ensure_valgrind() -> Result<()> {
     if shell::succeeds(Command::new("valgrind").arg("--version")) {
         return Ok(());
     }

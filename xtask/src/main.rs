@@ -6,6 +6,7 @@
 mod bench;
 mod chores;
 mod ci;
+mod compare;
 mod coverage;
 mod shell;
 mod test;
@@ -89,6 +90,16 @@ const CHORES: &[Chore] = &[
                when one costs 5 % more than recorded\n  --record   record what they cost now, in \
                crates/redial-bench/instructions.tsv",
         run: bench::run,
+    },
+    Chore {
+        name: "compare",
+        summary: "measure clients over loopback beside their peers",
+        help: "`cargo xtask compare clients` starts a server, lets each client in turn send requests from 64 \
+               and 512 tasks,\nand from 64 to a server that refuses a tenth, and prints tables of medians and \
+               ratios: requests a second,\nCPU seconds for 100,000 requests, latencies, memory, connections \
+               opened. Then it counts instructions.\nTakes about four minutes.\n\n  --quick   a tenth of the \
+               requests, one round",
+        run: compare::run,
     },
     Chore {
         name: "ci",
