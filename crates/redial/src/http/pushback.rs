@@ -25,6 +25,9 @@ pub struct Wish {
 /// longest of them; then a `RateLimit` that is used up; then the dialects of vendors. Outright words
 /// (`x-should-retry`, `stripe-should-retry`) are read beside all of these.
 ///
+/// `Retry-After: 0` is taken at its word: at once. Any other wish for no wait, such as a date that has
+/// passed, is none.
+///
 /// Quota fields count only where `is_refusal` says that the response refuses the request: on others
 /// they are about the next request, not this one.
 #[must_use]
@@ -53,6 +56,10 @@ pub fn wish(headers: &HeaderMap, now: impl FnOnce() -> i64, is_refusal: bool) ->
         IN_MILLIS.iter().filter_map(|(name, field)| Some((milliseconds(headers, name)?, *field)));
     let seconds = retry_after(headers, now).map(|wait| (wait, "retry-after"));
     if let Some((wait, field)) = millis.chain(seconds).max_by_key(|(wait, _)| *wait) {
+        if wait.is_zero() && says_now(headers) {
+            let pushback = Some(Pushback::Exactly(wait));
+            return Wish { pushback, field: Some("retry-after"), should_retry };
+        }
         return at_least(wait, field);
     }
     if is_refusal {
@@ -115,6 +122,12 @@ fn delay_or_date(value: &str, here: i64, now: i64) -> Option<Duration> {
     // Fields that were sent twice may arrive joined by commas.
     let delays = value.split(',').map(|part| delay_seconds(part.trim_matches([' ', '\t'])));
     delays.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// Whether a server says in so many words that there is no need to wait.
+fn says_now(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::RETRY_AFTER).iter();
+    values.any(|value| delay_seconds(value.to_str().unwrap_or_default().trim()).is_some())
 }
 
 /// `delay-seconds = 1*DIGIT`
@@ -256,6 +269,19 @@ mod tests {
         assert_eq!(wish(&headers(&fields[2..]), || NOW, false).pushback, None);
         let several = [("ratelimit", "\"a\";r=0;t=5, \"b\";r=10;t=60, \"c\";r=0;t=3")];
         assert_eq!(read(&several).pushback, Some(Pushback::AtLeast(SECOND * 5)));
+    }
+
+    #[test]
+    fn only_a_zero_in_so_many_words_asks_to_come_back_at_once() {
+        let read = |fields: &[_]| wish(&headers(fields), || NOW, true).pushback;
+        let (at_once, whenever) = (Duration::ZERO, Some(Pushback::AtLeast(Duration::ZERO)));
+        assert_eq!(read(&[("retry-after", "0")]), Some(Pushback::Exactly(at_once)));
+        assert_eq!(read(&[("retry-after", " 00 ")]), Some(Pushback::Exactly(at_once)));
+        let past = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(read(&[("retry-after", past)]), whenever, "clocks differ");
+        assert_eq!(read(&[("retry-after-ms", "0")]), whenever);
+        let two = [("retry-after", "0"), ("retry-after-ms", "1500")];
+        assert_eq!(read(&two), Some(Pushback::AtLeast(SECOND * 3 / 2)), "the longest rules");
     }
 
     #[test]
