@@ -50,8 +50,8 @@ pub struct AdaptiveLimitLayer<A = HttpAssess> {
 /// that counts as a latency.
 #[derive(Debug)]
 pub struct WithAdaptiveLimit<S, A = HttpAssess> {
-    inner: S,
     shared: Arc<Shared<A>>,
+    inner: S,
 }
 
 /// The learned limits of all origins. Clones share them.
@@ -201,7 +201,7 @@ impl<S, A> Layer<S> for AdaptiveLimitLayer<A> {
 
 impl<S: Clone, A> Clone for WithAdaptiveLimit<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), inner: self.inner.clone() }
     }
 }
 

@@ -30,8 +30,8 @@ pub struct AttemptTimeoutLayer {
 /// Dropping the future drops the attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptTimeout<S> {
-    inner: S,
     span: Span,
+    inner: S,
 }
 
 pin_project! {

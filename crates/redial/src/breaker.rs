@@ -52,9 +52,9 @@ pub struct BreakerLayer<A = HttpAssess> {
 /// the policy's [`Abandoned`](redial_core::Abandoned) says.
 #[derive(Debug)]
 pub struct CircuitBreaker<S, A = HttpAssess> {
-    inner: S,
     shared: Arc<Shared<A>>,
     lanes: Arc<Lanes<Shared<A>>>,
+    inner: S,
 }
 
 #[derive(Debug)]
@@ -177,7 +177,7 @@ impl<S, A> Layer<S> for BreakerLayer<A> {
 impl<S: Clone, A> Clone for CircuitBreaker<S, A> {
     fn clone(&self) -> Self {
         let (shared, lanes) = (Arc::clone(&self.shared), Arc::clone(&self.lanes));
-        Self { inner: self.inner.clone(), shared, lanes }
+        Self { shared, lanes, inner: self.inner.clone() }
     }
 }
 

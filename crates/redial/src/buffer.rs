@@ -34,8 +34,8 @@ pub struct BufferAnswerLayer {
 /// An answer whose body brings nothing for `idle_max` fails with [`Rejection::AttemptTimeout`].
 #[derive(Clone, Copy, Debug)]
 pub struct BufferAnswer<S> {
-    inner: S,
     layer: BufferAnswerLayer,
+    inner: S,
 }
 
 /// The body of an answer: what was read ahead, then the rest.

@@ -49,8 +49,8 @@ pub struct BulkheadLayer {
 /// Dropping the future gives up the place, or the wait for one.
 #[derive(Clone, Debug)]
 pub struct WithBulkhead<S> {
-    inner: S,
     shared: Arc<Shared>,
+    inner: S,
 }
 
 /// The places of all origins. Clones share them.

@@ -71,8 +71,8 @@ pub struct CacheLayer {
 /// place. Renewals in the background go on.
 #[derive(Clone, Debug)]
 pub struct Cache<S> {
-    inner: S,
     layer: CacheLayer,
+    inner: S,
 }
 
 /// When the attempt that brought an answer was sent: an extension of responses.

@@ -52,8 +52,8 @@ pub struct ChaosLayer {
 /// Dropping the future drops the attempt or the delay that it is in.
 #[derive(Clone, Debug)]
 pub struct Chaos<S> {
-    inner: S,
     shared: Arc<Shared>,
+    inner: S,
 }
 
 pin_project! {

@@ -82,8 +82,8 @@ pub struct DeadlineLayer {
 /// Dropping the future drops the call.
 #[derive(Clone, Debug)]
 pub struct WithDeadline<S> {
-    inner: S,
     span: Span,
+    inner: S,
 }
 
 pin_project! {

@@ -58,8 +58,8 @@ pub struct FallbackLayer<A = FixedFallback> {
 /// Dropping the future drops the call, or the fallback that is under way.
 #[derive(Clone, Debug)]
 pub struct Fallback<S, A = FixedFallback> {
-    inner: S,
     layer: FallbackLayer<A>,
+    inner: S,
 }
 
 /// What a fallback stood in for: an extension of its answer.

@@ -28,8 +28,8 @@ pub struct SetHeadersLayer {
 /// A service that sets header fields on each request: some always, some where the caller set none.
 #[derive(Clone, Debug)]
 pub struct SetHeaders<S> {
-    inner: S,
     fields: SetHeadersLayer,
+    inner: S,
 }
 
 impl SetHeadersLayer {

@@ -68,8 +68,8 @@ pub struct HedgeLayer<C = HttpClassifier> {
 /// Dropping the future drops all copies.
 #[derive(Debug)]
 pub struct Hedge<S, C = HttpClassifier> {
-    inner: S,
     shared: Arc<Shared<C>>,
+    inner: S,
 }
 
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl<S, C> Layer<S> for HedgeLayer<C> {
 
 impl<S: Clone, C> Clone for Hedge<S, C> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), inner: self.inner.clone() }
     }
 }
 

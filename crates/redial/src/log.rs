@@ -29,8 +29,8 @@ pub struct LogLayer {
 /// is copied and no clock is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Log<S> {
-    inner: S,
     is_silent: bool,
+    inner: S,
 }
 
 pin_project! {

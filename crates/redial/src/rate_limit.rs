@@ -45,8 +45,8 @@ pub struct RateLimitLayer {
 /// where they are, and this one passes unused.
 #[derive(Clone, Debug)]
 pub struct RateLimit<S> {
-    inner: S,
     shared: Arc<Shared>,
+    inner: S,
 }
 
 /// The rate limiters of all keys that calls have. Clones share them.

@@ -62,8 +62,8 @@ pub struct ResumeLayer {
 /// Dropping the future drops the call; dropping the body drops the wait or the request that it is in.
 #[derive(Clone, Debug)]
 pub struct Resume<S> {
-    inner: S,
     shared: Arc<Shared>,
+    inner: S,
 }
 
 pin_project! {

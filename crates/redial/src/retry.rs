@@ -55,8 +55,8 @@ pub struct RetryLayer<C = HttpClassifier> {
 /// Dropping the future drops the attempt or the wait that it is in; nothing is sent any more.
 #[derive(Debug)]
 pub struct Retry<S, C = HttpClassifier> {
-    inner: S,
     again: Arc<Again<S, C>>,
+    inner: S,
 }
 
 /// How many attempts an answer took: an extension of responses that took more than one, where the layer
@@ -193,7 +193,7 @@ impl<S: Clone, C> Layer<S> for RetryLayer<C> {
 
 impl<S: Clone, C> Clone for Retry<S, C> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), again: Arc::clone(&self.again) }
+        Self { again: Arc::clone(&self.again), inner: self.inner.clone() }
     }
 }
 

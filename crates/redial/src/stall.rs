@@ -45,8 +45,8 @@ pub struct StallTimeoutLayer {
 /// Dropping the future drops the call; dropping the body drops its timer.
 #[derive(Clone, Debug)]
 pub struct StallTimeout<S> {
-    inner: S,
     policy: Ruling<StallPolicy>,
+    inner: S,
 }
 
 /// Wraps services in [`UploadStall`].
@@ -65,8 +65,8 @@ pub struct UploadStallLayer {
 /// As that of the service below.
 #[derive(Clone, Debug)]
 pub struct UploadStall<S> {
-    inner: S,
     policy: Ruling<StallPolicy>,
+    inner: S,
 }
 
 pin_project! {

@@ -41,8 +41,8 @@ pub struct ThrottleLayer<A = HttpAdmission> {
 /// Dropping the future drops the attempt, which is not counted then.
 #[derive(Debug)]
 pub struct Throttle<S, A = HttpAdmission> {
-    inner: S,
     shared: Arc<Shared<A>>,
+    inner: S,
 }
 
 /// What each origin took and refused, lately. Clones share it.
@@ -150,7 +150,7 @@ impl<S, A> Layer<S> for ThrottleLayer<A> {
 
 impl<S: Clone, A> Clone for Throttle<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), inner: self.inner.clone() }
     }
 }
 
