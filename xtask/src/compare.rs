@@ -2,6 +2,9 @@
 //!
 //! One server answers all; each contestant runs in a process of its own, in turns, so that whatever else the
 //! machine does meets all of them. Instructions come out the same on every run; all else is for ratios.
+//! Clients in other languages join where they are installed.
+
+mod others;
 
 use std::{
     fmt::Write as _,
@@ -52,16 +55,24 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let is_quick = args.iter().any(|arg| arg == "--quick");
     let program = build("clients")?;
     let names = shell::output(Command::new(&program).arg("list"))?;
-    let names: Vec<&str> = names.lines().collect();
+    let own = names.lines().map(|name| Contestant { name: name.to_owned(), other: None });
+    let others = others::installed();
+    let all: Vec<Contestant> = own.chain(others).collect();
     let server = Server::start(&program)?;
     let mut report = String::new();
     for discipline in DISCIPLINES {
-        let runs = measure(&server, &names, discipline, is_quick)?;
-        report += &table(discipline, &names, &runs)?;
+        let runs = measure(&server, &all, discipline, is_quick)?;
+        report += &table(discipline, &all, &runs)?;
     }
-    report += &instructions(&server, &names)?;
+    report += &instructions(&server, &all)?;
     print!("{report}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// One client. Those of the benchmark run in its program; others bring a command of their own.
+struct Contestant {
+    name: String,
+    other: Option<others::Other>,
 }
 
 /// The server that answers all, in a process of its own. It ends with its standard input.
@@ -85,17 +96,26 @@ impl Server {
     }
 
     /// Lets one contestant send its requests; `under` is a program that runs it.
-    fn run(&self, under: &[&str], args: [&str; 4]) -> Result<String> {
-        let mut command = match under {
-            [first, rest @ ..] => {
+    fn run(
+        &self,
+        under: &[&str],
+        contestant: &Contestant,
+        [path, tasks, requests]: [&str; 3],
+    ) -> Result<String> {
+        let mut command = match (&contestant.other, under) {
+            (Some(other), _) => other.command(),
+            (None, [first, rest @ ..]) => {
                 let mut command = Command::new(first);
-                command.args(rest).arg(&self.program);
+                command.args(rest).arg(&self.program).args(["run", &contestant.name]);
                 command
             }
-            [] => Command::new(&self.program),
+            (None, []) => {
+                let mut command = Command::new(&self.program);
+                command.args(["run", &contestant.name]);
+                command
+            }
         };
-        let [name, path, tasks, requests] = args;
-        shell::output(command.args(["run", name, &self.port.to_string(), path, tasks, requests]))
+        shell::output(command.args([&self.port.to_string(), path, tasks, requests]))
     }
 
     fn opened(&self) -> Result<f64> {
@@ -119,19 +139,21 @@ impl Drop for Server {
 /// Runs all contestants in turns, and returns the median of each figure.
 fn measure(
     server: &Server,
-    names: &[&str],
+    contestants: &[Contestant],
     discipline: &Discipline,
     is_quick: bool,
 ) -> Result<Vec<Run>> {
     let (rounds, share) = if is_quick { (1, 10) } else { (ROUNDS, 1) };
-    let requests = (discipline.requests / share).to_string();
-    let mut all: Vec<Vec<Run>> = names.iter().map(|_| Vec::new()).collect();
+    let mut all: Vec<Vec<Run>> = contestants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
-        for (at, name) in names.iter().enumerate() {
-            eprint!("\r{}: round {} of {rounds}, {name}\x1b[K", discipline.name, round + 1);
+        for (at, contestant) in contestants.iter().enumerate() {
+            let (name, of) = (&contestant.name, discipline.name);
+            eprint!("\r{of}: round {} of {rounds}, {name}\x1b[K", round + 1);
+            let share = share * contestant.other.as_ref().map_or(1, |other| other.share);
+            let (tasks, requests) = (discipline.tasks, discipline.requests / share);
+            let (tasks, requests) = (tasks.to_string(), requests.max(tasks).to_string());
             let before = server.opened()?;
-            let tasks = discipline.tasks.to_string();
-            let line = server.run(&[], [name, discipline.path, &tasks, &requests])?;
+            let line = server.run(&[], contestant, [discipline.path, &tasks, &requests])?;
             // The first question's connection was opened since as well.
             let opened = server.opened()? - before - 1.0;
             all[at].push(Run { opened, ..read(&line)? });
@@ -166,7 +188,7 @@ fn median(runs: &[Run]) -> Run {
     }
 }
 
-fn table(discipline: &Discipline, names: &[&str], runs: &[Run]) -> Result<String> {
+fn table(discipline: &Discipline, all: &[Contestant], runs: &[Run]) -> Result<String> {
     let mut text = format!(
         "\n{}\n\n{:24} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7} {:>7}  {:>9} {:>9}\n",
         discipline.name,
@@ -182,7 +204,7 @@ fn table(discipline: &Discipline, names: &[&str], runs: &[Run]) -> Result<String
         "p99 ×",
     );
     let base = runs.first().copied().context("nobody ran")?;
-    for (name, run) in names.iter().zip(runs) {
+    for (Contestant { name, .. }, run) in all.iter().zip(runs) {
         writeln!(
             text,
             "{name:24} {:>9.0} {:>9.3} {:>9.0} {:>9.0} {:>8.1} {:>7.0} {:>7.2}  {:>9.2} {:>9.2}",
@@ -201,11 +223,12 @@ fn table(discipline: &Discipline, names: &[&str], runs: &[Run]) -> Result<String
 }
 
 /// Counts what one request more takes, on one thread and one connection.
-fn instructions(server: &Server, names: &[&str]) -> Result<String> {
+fn instructions(server: &Server, all: &[Contestant]) -> Result<String> {
     ensure_valgrind()?;
     let mut text = String::from("\none request more, on one thread\n\n");
     let mut base = None;
-    for name in names {
+    for contestant in all.iter().filter(|contestant| contestant.other.is_none()) {
+        let name = &contestant.name;
         eprint!("\rcounting instructions: {name}\x1b[K");
         let count = |requests: &str| -> Result<f64> {
             let log =
@@ -213,7 +236,7 @@ fn instructions(server: &Server, names: &[&str]) -> Result<String> {
             let log_to = format!("--log-file={}", log.display());
             let valgrind =
                 ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", &log_to];
-            server.run(&valgrind, [name, "/", "1", requests])?;
+            server.run(&valgrind, contestant, ["/", "1", requests])?;
             let told = std::fs::read_to_string(&log).context("valgrind wrote no log")?;
             std::fs::remove_file(&log).context("cannot remove valgrind's log")?;
             let number = told.lines().find_map(|line| line.split("Collected :").nth(1));

@@ -97,7 +97,8 @@ const CHORES: &[Chore] = &[
         help: "`cargo xtask compare clients` starts a server, lets each client in turn send requests from 64 \
                and 512 tasks,\nand from 64 to a server that refuses a tenth, and prints tables of medians and \
                ratios: requests a second,\nCPU seconds for 100,000 requests, latencies, memory, connections \
-               opened. Then it counts instructions.\nTakes about four minutes.\n\n  --quick   a tenth of the \
+               opened. Then it counts instructions.\naiohttp, httpx, undici, got and Go's client join where \
+               they can be run from here. Takes about five minutes.\n\n  --quick   a tenth of the \
                requests, one round",
         run: compare::run,
     },
