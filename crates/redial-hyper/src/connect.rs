@@ -15,6 +15,7 @@ use std::{
     vec,
 };
 
+use http::uri::Authority;
 use hyper_util::client::legacy::connect::{
     HttpConnector,
     dns::{GaiResolver, Name},
@@ -91,7 +92,8 @@ impl Connector {
 
     /// Connects to `origin`; the caller says how long this may take.
     pub(crate) async fn connect(&self, origin: &Origin) -> Result<Dialed, ConnectError> {
-        let authority = origin.authority().parse().map_err(|_| InvalidTarget::Authority)?;
+        let authority = Authority::try_from(origin.authority().as_bytes())
+            .map_err(|_| InvalidTarget::Authority)?;
         let uri = origin.uri(authority, None).ok_or(InvalidTarget::Authority)?;
         let tcp = self.tcp.clone().call(uri).await.map_err(tcp_error)?;
         let socket = Socket::new(tcp.into_inner());

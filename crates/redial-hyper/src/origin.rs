@@ -3,10 +3,10 @@
 //! Connections are kept by origin. Names are compared without regard to case, a default port is the
 //! same as none, and user information takes no part and is never sent.
 
-use std::{fmt, sync::Arc};
+use std::{cell::RefCell, fmt, sync::Arc};
 
 use http::{
-    Uri,
+    HeaderValue, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -23,6 +23,18 @@ struct Parts {
     host: Box<str>,
     /// None where it is the scheme's own.
     port: Option<u16>,
+    /// Both as a `Host` field names them.
+    authority: HeaderValue,
+}
+
+thread_local! {
+    /// What the last URI on this thread named, which the next one names as well, most likely.
+    static LAST: RefCell<Option<Named>> = const { RefCell::new(None) };
+}
+
+struct Named {
+    authority: Box<str>,
+    origin: Origin,
 }
 
 /// A URI that names no place to send a request to.
@@ -45,6 +57,24 @@ pub(crate) enum InvalidTarget {
 impl Origin {
     /// Returns the origin that `uri` names.
     pub(crate) fn of(uri: &Uri) -> Result<Self, InvalidTarget> {
+        // What names a user is no business of the next call.
+        let authority = uri.authority().map(Authority::as_str).filter(|name| !name.contains('@'));
+        let Some(authority) = authority else { return Self::read(uri) };
+        LAST.with_borrow_mut(|last| {
+            let same = last.as_ref().filter(|last| {
+                let scheme = if last.origin.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+                *last.authority == *authority && uri.scheme() == Some(&scheme)
+            });
+            if let Some(last) = same {
+                return Ok(last.origin.clone());
+            }
+            let origin = Self::read(uri)?;
+            *last = Some(Named { authority: authority.into(), origin: origin.clone() });
+            Ok(origin)
+        })
+    }
+
+    fn read(uri: &Uri) -> Result<Self, InvalidTarget> {
         let scheme = uri.scheme().ok_or(InvalidTarget::NotAbsolute)?;
         let is_tls = match scheme.as_str() {
             "http" => false,
@@ -55,7 +85,12 @@ impl Origin {
         let default = if is_tls { 443 } else { 80 };
         let port = uri.port_u16().filter(|port| *port != default);
         let host = host.to_ascii_lowercase().into_boxed_str();
-        Ok(Self { parts: Arc::new(Parts { is_tls, host, port }) })
+        let authority = match port {
+            Some(port) => format!("{host}:{port}").try_into(),
+            None => HeaderValue::from_str(&host),
+        };
+        let authority = authority.map_err(|_| InvalidTarget::Authority)?;
+        Ok(Self { parts: Arc::new(Parts { is_tls, host, port, authority }) })
     }
 
     pub(crate) fn is_tls(&self) -> bool {
@@ -69,12 +104,9 @@ impl Origin {
         inner.unwrap_or(host)
     }
 
-    /// Returns host and port as a `Host` header names them.
-    pub(crate) fn authority(&self) -> String {
-        match self.parts.port {
-            Some(port) => format!("{}:{port}", self.parts.host),
-            None => self.parts.host.to_string(),
-        }
+    /// Returns host and port as a `Host` field names them.
+    pub(crate) fn authority(&self) -> &HeaderValue {
+        &self.parts.authority
     }
 
     /// Returns the URI of `path` at this origin, under `authority`.
@@ -89,7 +121,8 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls() { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority())
+        write!(f, "{scheme}://{}", self.parts.host)?;
+        self.parts.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
@@ -115,6 +148,22 @@ mod tests {
         }
         let v6 = Origin::of(&Uri::from_static("http://[::1]/")).unwrap();
         assert_eq!(v6.server_name(), "::1");
+    }
+
+    #[test]
+    fn a_name_is_not_taken_for_another_that_came_before() {
+        for uri in [
+            "http://a.example/1",
+            "https://a.example/2",
+            "http://u@a.example",
+            "http://a.example:81/",
+        ] {
+            for _ in 0..2 {
+                let parsed = Uri::from_static(uri);
+                assert_eq!(Origin::of(&parsed), Origin::read(&parsed), "{uri}");
+            }
+        }
+        assert!(Origin::of(&Uri::from_static("ftp://a.example:81/")).is_err());
     }
 
     #[test]

@@ -56,10 +56,8 @@ impl Target {
         let origin = Origin::of(request.uri())?;
         let root = || PathAndQuery::from_static("/");
         let path = request.uri().path_and_query().cloned().unwrap_or_else(root);
-        let host = match request.headers_mut().remove(HOST) {
-            Some(host) => host,
-            None => origin.authority().try_into().map_err(|_| InvalidTarget::Authority)?,
-        };
+        let host = request.headers_mut().remove(HOST);
+        let host = host.unwrap_or_else(|| origin.authority().clone());
         Ok(Self { origin, path, host })
     }
 
