@@ -8,17 +8,14 @@ use std::{
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use redial::http::{GRPC_TIMEOUT, parse_grpc_timeout};
 use redial_core::Deadline;
 use tokio::time::Sleep;
 use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{
-    call::within,
-    clock,
-    timeout::{GRPC_TIMEOUT, parse_grpc_timeout},
-};
+use crate::{call::within, clock};
 
 /// Wraps a server's services in [`ServerDeadline`].
 ///
