@@ -100,6 +100,8 @@ mod pages {
     struct Cache;
     #[doc = include_str!("../../../docs/chaos.md")]
     struct Chaos;
+    #[doc = include_str!("../../../docs/deadlines.md")]
+    struct Deadlines;
     #[doc = include_str!("../../../docs/fallback.md")]
     struct Fallback;
     #[doc = include_str!("../../../docs/hedging.md")]
