@@ -151,7 +151,8 @@ async fn one_trace_goes_through_all_hops(wire: Wire) {
     }
 }
 
-/// hyper reads on only when somebody wants the body, so it does not see this caller go. The deadline ends it.
+/// hyper waits for the rest of the body only when somebody wants it, so it does not see this caller go. The
+/// deadline ends the work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_leaves_the_body_unread_is_ended_by_its_time_at_the_latest() {
     let server = Server::start(Wire::Http1, InboundLayer::new(), Act::HangUnread).await;
