@@ -56,7 +56,8 @@ impl Answers {
             write_grpc_status(response.headers_mut(), refusal);
             return response;
         }
-        let mut response = Response::new(InboundBody::text(Bytes::from_static(refusal.problem())));
+        let mut response =
+            Response::new(InboundBody::text(Bytes::from_static(refusal.problem().as_bytes())));
         *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -91,14 +92,16 @@ impl Refusal {
     }
 
     /// Returns the same as a problem (RFC 9457).
-    const fn problem(self) -> &'static [u8] {
+    const fn problem(self) -> &'static str {
         match self {
-            Self::Late => {
-                br#"{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"too little time left to begin"}"#
-            }
-            Self::Expired => {
-                br#"{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"the caller's time is up"}"#
-            }
+            Self::Late => concat!(
+                r#"{"type":"about:blank","title":"Gateway Timeout","status":504,"#,
+                r#""detail":"too little time left to begin"}"#
+            ),
+            Self::Expired => concat!(
+                r#"{"type":"about:blank","title":"Gateway Timeout","status":504,"#,
+                r#""detail":"the caller's time is up"}"#
+            ),
         }
     }
 
@@ -151,7 +154,7 @@ mod tests {
     #[test]
     fn problems_are_json_and_say_the_same() {
         for refusal in [Refusal::Late, Refusal::Expired] {
-            let problem: serde_json::Value = serde_json::from_slice(refusal.problem()).unwrap();
+            let problem: serde_json::Value = serde_json::from_str(refusal.problem()).unwrap();
             assert_eq!(
                 (&problem["status"], &problem["detail"]),
                 (&504.into(), &refusal.details().into())

@@ -16,8 +16,8 @@ pub struct Baggage {
 impl Baggage {
     /// Reads the baggage of a request; `None` where there is none.
     ///
-    /// Up to 64 members of up to 8192 bytes together are passed on: those that fit, from the first on, and only whole ones. So many
-    /// every hop has to pass on (W3C Baggage, §3.3.2). Members without a key are dropped.
+    /// Up to 64 members of up to 8192 bytes together are passed on: those that fit, from the first on, and only
+    /// whole ones. So many every hop has to pass on (W3C Baggage, §3.3.2). Members without a key are dropped.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Option<Self> {
         let field = joined(headers, &BAGGAGE)?;
