@@ -8,17 +8,17 @@ use std::{
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use redial::{BoxError, with_deadline};
+use redial::{
+    BoxError,
+    http::{GRPC_TIMEOUT, parse_grpc_timeout},
+    with_deadline,
+};
 use redial_core::Deadline;
 use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{
-    clock,
-    error::status_of_body,
-    timeout::{GRPC_TIMEOUT, parse_grpc_timeout},
-};
+use crate::{clock, error::status_of_body};
 
 /// Wraps services in [`GrpcCall`].
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,15 +2,12 @@
 
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use redial::{AttemptNumber, current_deadline};
+use http::{HeaderName, HeaderValue, Request};
+use redial::{AttemptNumber, current_deadline, http::tell_grpc_timeout};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{
-    clock,
-    timeout::{GRPC_TIMEOUT, format_grpc_timeout, parse_grpc_timeout},
-};
+use crate::clock;
 
 /// Wraps services in [`AttemptFields`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,25 +56,20 @@ where
         if 1 < number {
             headers.insert(PREVIOUS_ATTEMPTS.clone(), HeaderValue::from(number - 1));
         }
-        write_timeout(headers);
+        if let Some(deadline) = current_deadline() {
+            tell_grpc_timeout(headers, deadline.remaining(clock::now()));
+        }
         self.inner.call(request)
     }
-}
-
-fn write_timeout(headers: &mut HeaderMap) {
-    let Some(deadline) = current_deadline() else { return };
-    let left = deadline.remaining(clock::now());
-    let asked = headers.get(&GRPC_TIMEOUT).and_then(|value| parse_grpc_timeout(value).ok());
-    let timeout = asked.map_or(left, |asked| asked.min(left));
-    headers.insert(GRPC_TIMEOUT.clone(), format_grpc_timeout(timeout));
 }
 
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Duration};
+    use std::{convert::Infallible, pin::pin, task::Waker, time::Duration};
 
+    use http::HeaderMap;
     use redial::with_deadline;
     use redial_core::Deadline;
     use tower::{ServiceExt, service_fn};
@@ -92,9 +84,12 @@ mod tests {
 
     fn within(left: Duration, request: Request<()>) -> String {
         let deadline = Deadline::after(clock::now(), left);
-        let mut request = request;
-        with_deadline(deadline, || write_timeout(request.headers_mut()));
-        request.headers()[&GRPC_TIMEOUT].to_str().unwrap().to_owned()
+        let sent = pin!(sent(request));
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(headers) = with_deadline(deadline, || sent.poll(&mut cx)) else {
+            unreachable!("the echo answers at once");
+        };
+        headers["grpc-timeout"].to_str().unwrap().to_owned()
     }
 
     #[tokio::test(start_paused = true)]

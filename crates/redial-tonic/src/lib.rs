@@ -23,7 +23,6 @@ mod server;
 mod stack;
 #[cfg(test)]
 mod test_error;
-mod timeout;
 mod transport;
 
 pub use call::{GrpcBody, GrpcCall, GrpcCallFuture, GrpcCallLayer};
@@ -34,9 +33,9 @@ pub use error::{GrpcError, rejection_of};
 pub use fields::{AttemptFields, AttemptFieldsLayer};
 pub use methods::{InvalidMethod, MethodSet};
 pub use policy::{GrpcPolicy, GrpcPolicyCell};
+pub use redial::http::{InvalidTimeout, format_grpc_timeout, parse_grpc_timeout};
 pub use server::{ServerDeadline, ServerDeadlineBody, ServerDeadlineFuture, ServerDeadlineLayer};
 pub use stack::{GrpcStack, StandardLayers, stack};
-pub use timeout::{InvalidTimeout, format_grpc_timeout, parse_grpc_timeout};
 pub use transport::{GrpcTransport, GrpcTransportFuture, GrpcTransportLayer};
 
 /// Compiles what the page shows.

@@ -8,17 +8,14 @@ use std::{
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use redial::http::{GRPC_TIMEOUT, parse_grpc_timeout};
 use redial_core::Deadline;
 use tokio::time::Sleep;
 use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{
-    call::within,
-    clock,
-    timeout::{GRPC_TIMEOUT, parse_grpc_timeout},
-};
+use crate::{call::within, clock};
 
 /// Wraps a server's services in [`ServerDeadline`].
 ///
@@ -37,11 +34,13 @@ pub struct ServerDeadlineLayer;
 /// A service that reads `grpc-timeout`, lets its handler see the deadline, and ends it there.
 ///
 /// Within the handler, [`redial::current_deadline`] returns the deadline, so that calls made from
-/// there through Redial inherit it; a task that the handler spawns does not see it. A call that runs
-/// out of time is answered `DEADLINE_EXCEEDED`, in its trailers where its answer has begun, and what
-/// worked on it is dropped. A `grpc-timeout` that is malformed is answered `INTERNAL` before the
-/// handler is called: gRPC leaves this to the server, and grpc-go does the same. A request without
-/// the field takes as long as it takes.
+/// there through Redial inherit it; a task that the handler spawns sees it through
+/// [`redial::carry`]. A call that runs out of time is answered `DEADLINE_EXCEEDED`, in its trailers
+/// where its answer has begun, and what worked on it is dropped. A `grpc-timeout` that is malformed
+/// is answered `INTERNAL` before the handler is called: gRPC leaves this to the server, and grpc-go
+/// does the same. A request without the field takes as long as it takes.
+///
+/// [`redial::InboundLayer`] does the same for servers that speak more than gRPC, and carries traces.
 ///
 /// # Cancellation
 ///

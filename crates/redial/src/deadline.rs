@@ -36,7 +36,8 @@ struct Within {
 /// Returns the deadline of the call that this code works for, where there is one.
 ///
 /// Every layer below a [`WithDeadline`] sees it, and so does a call made from within: it gets the
-/// earlier of its own deadline and this one.
+/// earlier of its own deadline and this one. A task that is spawned does not, unless
+/// [`carry`](crate::carry) takes it there.
 #[inline]
 #[must_use]
 pub fn current_deadline() -> Option<Deadline> {
@@ -110,10 +111,11 @@ pin_project! {
     }
 }
 
+/// When a call ends, and how long it had.
 #[derive(Clone, Copy, Debug)]
-struct Limit {
-    deadline: Deadline,
-    span: Duration,
+pub(crate) struct Limit {
+    pub(crate) deadline: Deadline,
+    pub(crate) span: Duration,
 }
 
 impl DeadlineLayer {
@@ -225,13 +227,17 @@ where
 }
 
 impl Limit {
-    const fn exceeded(&self) -> Rejection {
+    pub(crate) const fn exceeded(&self) -> Rejection {
         Rejection::DeadlineExceeded { after: self.span }
     }
 
     /// Waits for the deadline, by a timer that is set at the first wait: what is ready at once needs
     /// none.
-    fn poll(&self, sleep: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(
+        &self,
+        sleep: &mut Option<Pin<Box<Sleep>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let at = self.deadline.instant().into();
         sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at))).as_mut().poll(cx)
     }

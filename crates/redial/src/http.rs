@@ -7,16 +7,24 @@
 mod because;
 mod date;
 mod dialect;
+mod grpc_timeout;
 mod method;
 mod proxy_status;
 mod pushback;
 mod ratelimit;
 mod read;
+mod time_left;
 
 pub use because::Because;
 pub use date::parse_http_date;
+pub(crate) use grpc_timeout::is_grpc;
+pub use grpc_timeout::{
+    GRPC_TIMEOUT, InvalidTimeout, format_grpc_timeout, parse_grpc_timeout, tell_grpc_timeout,
+};
 pub(crate) use method::{IDEMPOTENCY_KEY, idempotency};
 pub use method::{idempotency_of, is_idempotent, is_safe};
 pub use pushback::{Wish, retry_after, wish};
 pub use ratelimit::{RateLimit, rate_limits};
 pub use read::{Answer, read, read_answer, read_fault};
+pub use time_left::{ENVOY_TIMEOUT_MS, TIMEOUT_MS};
+pub(crate) use time_left::{read_time_left, tell_time_left};

@@ -12,6 +12,7 @@ pub mod chain;
 mod chaos;
 mod classify;
 mod clock;
+mod context;
 mod deadline;
 mod diagnose;
 mod fallback;
@@ -20,11 +21,13 @@ mod hedge;
 mod held;
 pub mod http;
 pub mod idempotency;
+mod inbound;
 mod log;
 mod observe;
 mod operation;
 mod origins;
 mod policies;
+mod propagate;
 mod rate_limit;
 mod replay;
 mod resume;
@@ -34,6 +37,7 @@ mod scripted;
 mod stack;
 mod stall;
 mod throttle;
+mod trace;
 
 pub use adaptive_limit::{
     AdaptiveLimitFuture, AdaptiveLimitLayer, AdaptiveLimits, WithAdaptiveLimit,
@@ -47,6 +51,7 @@ pub use bulkhead::{Bulkhead, BulkheadFuture, BulkheadLayer, Bulkheads, Permit, W
 pub use cache::{Cache, CacheFuture, CacheLayer, CacheStore, CachedBody, SentAt};
 pub use chaos::{Chaos, ChaosBody, ChaosFuture, ChaosLayer, ChaosSwitch};
 pub use classify::{Asked, Classify, HttpClassifier};
+pub use context::{CallContext, Carried, carry, current_trace};
 pub use deadline::{
     DeadlineBody, DeadlineFuture, DeadlineLayer, WithDeadline, current_deadline, with_deadline,
 };
@@ -60,12 +65,14 @@ pub use fallback::{
 pub use headers::{SetHeaders, SetHeadersLayer};
 pub use hedge::{Hedge, HedgeFuture, HedgeLayer};
 pub use held::HeldBody;
+pub use inbound::{Inbound, InboundBody, InboundFuture, InboundLayer, InvalidName};
 pub use log::{Log, LogFuture, LogLayer};
 pub use observe::{Call, LogEvents, Observe, Observer};
 pub use operation::{
     Exhausted, Failure, RepeatPolicy, Retrying, retry, retry_notify, retrying, retrying_blocking,
 };
 pub use policies::{Part, PolicyCell, Ruling, Span};
+pub use propagate::{Propagate, PropagateFuture, PropagateLayer};
 pub use rate_limit::{RateLimit, RateLimitFuture, RateLimitLayer, RateLimits};
 pub use redial_core as core;
 pub use replay::{Replay, ReplayBody, Superseded};
@@ -76,6 +83,7 @@ pub use stall::{
     StallBody, StallFuture, StallTimeout, StallTimeoutLayer, UploadStall, UploadStallLayer,
 };
 pub use throttle::{HttpAdmission, Throttle, ThrottleFuture, ThrottleLayer, Throttles};
+pub use trace::{Baggage, Trace, TraceId};
 
 /// The code in the pages under `docs/` compiles and does what it says.
 #[cfg(doctest)]
@@ -92,6 +100,8 @@ mod pages {
     struct Cache;
     #[doc = include_str!("../../../docs/chaos.md")]
     struct Chaos;
+    #[doc = include_str!("../../../docs/deadlines.md")]
+    struct Deadlines;
     #[doc = include_str!("../../../docs/fallback.md")]
     struct Fallback;
     #[doc = include_str!("../../../docs/hedging.md")]

@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Level;
 
-use crate::clock;
+use crate::{clock, context::current_trace, trace::TraceId};
 
 /// Wraps services in [`Log`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,8 +25,8 @@ pub struct LogLayer {
 /// A service that logs each call when it ends: at the level `INFO`, `WARN` for a status from 400 on,
 /// `ERROR` for an error, with fields named as in the Elastic Common Schema.
 ///
-/// Of the target only host and path are logged: queries carry secrets. Where nobody listens, nothing
-/// is copied and no clock is read.
+/// Of the target only host and path are logged: queries carry secrets. `trace.id` is there where the call is
+/// part of a trace ([`current_trace`]). Where nobody listens, nothing is copied and no clock is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Log<S> {
     is_silent: bool,
@@ -48,6 +48,7 @@ pin_project! {
 struct Entry {
     method: Method,
     uri: Uri,
+    trace: Option<TraceId>,
     started: Instant,
 }
 
@@ -103,6 +104,7 @@ impl<S> Log<S> {
         let entry = Box::new(Entry {
             method: request.method().clone(),
             uri: request.uri().clone(),
+            trace: current_trace(),
             started: clock::now(),
         });
         LogFuture { call: self.inner.call(request), entry: Some(entry) }
@@ -136,6 +138,7 @@ impl Entry {
                     http.request.method = %self.method,
                     url.domain = self.uri.host().unwrap_or_default(),
                     url.path = self.uri.path(),
+                    trace.id = self.trace.map(tracing::field::display),
                     event.duration = nanos,
                     event.outcome = $outcome,
                     $($field)*
@@ -161,5 +164,78 @@ impl Entry {
             }
             Err(error) => line!(error, "failure", error.message = %error, "call failed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use tower::{ServiceExt, service_fn};
+    use tracing::{
+        Event, Metadata, Subscriber,
+        field::{Field, Visit},
+        span,
+    };
+
+    use super::*;
+    use crate::{CallContext, Trace};
+
+    /// Keeps the fields of every line.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut line = Line::default();
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[derive(Default)]
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.push_str(&format!("{}={value:?} ", field.name()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_names_the_trace_where_there_is_one() {
+        let lines = Lines::default();
+        let _listening = tracing::subscriber::set_default(lines.clone());
+        let client = LogLayer::new()
+            .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))));
+        let request = || Request::get("http://shop.example/pens?page=2").body(()).unwrap();
+        let context = CallContext::default().with_trace(Trace::start());
+        let id = context.trace().unwrap().id();
+        context.carry(client.oneshot(request())).await.unwrap();
+        client.oneshot(request()).await.unwrap();
+
+        let lines = lines.0.lock().unwrap();
+        let (traced, plain) = (&lines[0], &lines[1]);
+        assert!(traced.contains(&format!("trace.id={id} ")), "{traced}");
+        assert!(plain.contains("url.path=\"/pens\"") && !plain.contains("trace.id"), "{plain}");
     }
 }

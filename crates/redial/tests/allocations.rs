@@ -5,8 +5,8 @@
 mod road;
 
 use redial::{
-    AdaptiveLimitLayer, BulkheadLayer, ChaosLayer, Omit, PolicyCell, ResumeLayer, RetryLayer,
-    StallTimeoutLayer,
+    AdaptiveLimitLayer, BulkheadLayer, ChaosLayer, Omit, PolicyCell, PropagateLayer, ResumeLayer,
+    RetryLayer, StallTimeoutLayer,
     core::{
         AdaptivePolicy, BulkheadPolicy, ChaosPolicy, ChaosRule, Policy, ResumePolicy, StallPolicy,
     },
@@ -83,4 +83,12 @@ async fn limits_on_what_is_in_flight_cost_none() {
     assert_eq!(allocations(&mut client, 6), 0);
     let mut client = AdaptiveLimitLayer::new(AdaptivePolicy::default()).layer(Ideal);
     assert_eq!(allocations(&mut client, 6), 0);
+}
+
+#[tokio::test]
+async fn a_context_that_is_not_there_costs_none() {
+    for fields in [0, 6] {
+        let layer = PropagateLayer::new().with_envoy();
+        assert_eq!(allocations(&mut layer.layer(Ideal), fields), 0);
+    }
 }

@@ -131,7 +131,24 @@ async fn a_server_ends_a_call_whose_caller_set_a_timeout_but_keeps_waiting() {
     server.until_dropped(1).await;
 }
 
-async fn raw_call(server: &Server, timeout: &str) -> http::Response<()> {
+#[tokio::test]
+async fn the_layer_that_is_not_grpcs_alone_ends_a_call_as_well() {
+    let server = Server::start_inbound([Act::Say("hello"), Act::Hang, Act::HangAfter("one")]).await;
+    assert_eq!(Client::new(stack(policy()), server.address).say("").await.unwrap(), "hello");
+    let answer = raw_call(&server, "120m").await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["grpc-status"]),
+        (200, &"4".parse().unwrap())
+    );
+    server.until_dropped(1).await;
+    // An answer that has begun ends in trailers: the caller waits longer than it said.
+    let mut trailers = raw_call(&server, "120m").await.into_body();
+    while trailers.data().await.is_some() {}
+    assert_eq!(trailers.trailers().await.unwrap().unwrap()["grpc-status"], "4");
+    server.until_dropped(2).await;
+}
+
+async fn raw_call(server: &Server, timeout: &str) -> http::Response<h2::RecvStream> {
     let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -142,5 +159,5 @@ async fn raw_call(server: &Server, timeout: &str) -> http::Response<()> {
         .unwrap();
     sender = sender.ready().await.unwrap();
     let (answer, _) = sender.send_request(request, true).unwrap();
-    answer.await.unwrap().map(|_| ())
+    answer.await.unwrap()
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut};
+use redial::InboundLayer;
 use redial_tonic::ServerDeadlineLayer;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
@@ -78,17 +79,35 @@ impl Server {
     }
 
     pub(crate) fn over(listener: TcpListener, script: impl IntoIterator<Item = Act>) -> Self {
+        Self::serve(listener, script, |greeter, incoming| {
+            let mut server = tonic::transport::Server::builder().layer(ServerDeadlineLayer);
+            let server = server.add_service(greeter).serve_with_incoming(incoming);
+            tokio::spawn(async { server.await.unwrap() })
+        })
+    }
+
+    /// A server under the layer that is not gRPC's alone.
+    pub(crate) async fn start_inbound(script: impl IntoIterator<Item = Act>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::serve(listener, script, |greeter, incoming| {
+            let mut server = tonic::transport::Server::builder().layer(InboundLayer::new());
+            let server = server.add_service(greeter).serve_with_incoming(incoming);
+            tokio::spawn(async { server.await.unwrap() })
+        })
+    }
+
+    fn serve(
+        listener: TcpListener,
+        script: impl IntoIterator<Item = Act>,
+        spawn: impl FnOnce(Greeter, TcpListenerStream) -> JoinHandle<()>,
+    ) -> Self {
         let greeter = Greeter {
             script: script.into_iter().collect(),
             seen: watch::Sender::default(),
             dropped: watch::Sender::new(0),
         };
         let address = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder()
-            .layer(ServerDeadlineLayer)
-            .add_service(greeter.clone())
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        let task = tokio::spawn(async { server.await.unwrap() });
+        let task = spawn(greeter.clone(), TcpListenerStream::new(listener));
         Self { address, greeter, task }
     }
 

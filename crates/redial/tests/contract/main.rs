@@ -17,8 +17,9 @@ use std::{
 use http::{HeaderValue, header};
 use redial::{
     AdaptiveLimitLayer, AttemptTimeoutLayer, BreakerLayer, BufferAnswerLayer, BulkheadLayer,
-    CacheLayer, ChaosLayer, DeadlineLayer, FallbackLayer, HedgeLayer, LogEvents, LogLayer, Omit,
-    RateLimitLayer, ResumeLayer, RetryLayer, SetHeadersLayer, StallTimeoutLayer, ThrottleLayer,
+    CacheLayer, ChaosLayer, DeadlineLayer, FallbackLayer, HedgeLayer, InboundLayer, LogEvents,
+    LogLayer, Omit, PropagateLayer, RateLimitLayer, ResumeLayer, RetryLayer, SetHeadersLayer,
+    StallTimeoutLayer, ThrottleLayer,
     core::{
         AdaptivePolicy, BreakerPolicy, BulkheadPolicy, CachePolicy, ChaosPolicy, ChaosRule,
         FallbackPolicy, HedgePolicy, Policy, RateLimitPolicy, ResumePolicy, StallPolicy,
@@ -53,8 +54,11 @@ layers! {
     fallback: FallbackLayer::new(Arc::new(unused_fallback()));
     headers: SetHeadersLayer::new().set(header::ACCEPT, HeaderValue::from_static("*/*"));
     hedge: HedgeLayer::new(hedging());
+    inbound: InboundLayer::new().default_to(SECOND);
     log: LogLayer::new();
     omit: Omit;
+    propagate: PropagateLayer::new();
+    propagate_below_a_deadline: (DeadlineLayer::new(SECOND), PropagateLayer::new());
     rate_limit: RateLimitLayer::new(RateLimitPolicy::new(1_000, SECOND / 1_000).unwrap());
     resume: ResumeLayer::new(ResumePolicy::default());
     retry: RetryLayer::new(Policy::default());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 
 /// A `grpc-timeout` that is not one to eight digits, more than zero, and one of `H M S m u n`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -21,7 +21,7 @@ pub struct InvalidTimeout;
 /// use std::time::Duration;
 ///
 /// use http::HeaderValue;
-/// use redial_tonic::parse_grpc_timeout;
+/// use redial::http::parse_grpc_timeout;
 ///
 /// let quarter = parse_grpc_timeout(&HeaderValue::from_static("250m"));
 /// assert_eq!(quarter, Ok(Duration::from_millis(250)));
@@ -55,7 +55,7 @@ pub fn parse_grpc_timeout(value: &HeaderValue) -> Result<Duration, InvalidTimeou
 /// ```
 /// use std::time::Duration;
 ///
-/// use redial_tonic::format_grpc_timeout;
+/// use redial::http::format_grpc_timeout;
 ///
 /// assert_eq!(format_grpc_timeout(Duration::from_micros(1_234_500)), "1234500u");
 /// assert_eq!(format_grpc_timeout(Duration::from_secs(3_600)), "3600000m");
@@ -85,7 +85,38 @@ pub fn format_grpc_timeout(timeout: Duration) -> HeaderValue {
     HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("1n"))
 }
 
-pub(crate) static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// Writes what is left of a call's time as `grpc-timeout`, or leaves what the request asks for where that
+/// is less. What is there and malformed is replaced.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::HeaderMap;
+/// use redial::http::tell_grpc_timeout;
+///
+/// let mut headers = HeaderMap::new();
+/// tell_grpc_timeout(&mut headers, Duration::from_millis(80));
+/// tell_grpc_timeout(&mut headers, Duration::from_secs(1));
+/// assert_eq!(headers["grpc-timeout"], "80000000n");
+/// ```
+pub fn tell_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
+    let asked = headers.get(&GRPC_TIMEOUT).and_then(|value| parse_grpc_timeout(value).ok());
+    let timeout = asked.map_or(left, |asked| asked.min(left));
+    headers.insert(GRPC_TIMEOUT.clone(), format_grpc_timeout(timeout));
+}
+
+/// Returns whether these are the fields of a gRPC call. `application/grpc-web` is another protocol, whose
+/// trailers are part of the body.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// The name of the field.
+pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 const DIGITS_MAX: usize = 8;
 const NUMBER_MAX: u128 = 99_999_999;
@@ -141,6 +172,23 @@ mod tests {
             assert_eq!(parse(text), Err(InvalidTimeout), "{text:?}");
         }
         assert!(parse_grpc_timeout(&HeaderValue::from_bytes(b"1\xff").unwrap()).is_err());
+    }
+
+    #[test]
+    fn grpc_is_told_from_its_web_dialect() {
+        let table = [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ];
+        for (content_type, expected) in table {
+            let value = HeaderValue::from_static(content_type);
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
+            assert_eq!(is_grpc(&headers), expected, "{content_type}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
     }
 
     #[test]
