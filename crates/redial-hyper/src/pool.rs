@@ -1,23 +1,47 @@
-//! Open connections, kept by origin.
+//! Open connections, kept by origin, and shared out fairly.
 //!
-//! Each origin has a stack of idle HTTP/1.1 connections, the last one used on top, or one shared
-//! HTTP/2 connection. Everything here is bounded: idle connections a origin in number, all of them in
-//! time, and an origin without a connection is forgotten.
+//! A call takes an idle connection, or waits in line for whatever comes first: one that another call
+//! brings back, or a new one. So connections are made in tasks of their own, and belong to nobody
+//! until they are there. Everything is bounded, and kept under one lock that is held for a few
+//! dozen instructions: the order of arrival, the limits and the counts all change together, and a
+//! lock-free pool would have to guess at one of them. Nothing waits, dials, logs or closes a socket
+//! under it.
+
+mod permit;
+mod slot;
+mod watch;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
 
+use self::{
+    permit::Dialing,
+    slot::{Granted, Kept, Slot, Waiter, is_old},
+};
+pub(crate) use self::{
+    permit::Permit,
+    slot::{Grant, Want},
+};
 use crate::{
+    connect::{ConnectError, Connector},
+    error::PoolExhausted,
+    leak::{Caller, OnLeak},
     lease::{Connection, Lease},
+    limits::Limits,
     origin::Origin,
+    snapshot::{PoolCounts, Reason},
 };
 
 /// Open connections by origin.
@@ -25,151 +49,393 @@ use crate::{
 pub(crate) struct Pool {
     state: Mutex<State>,
     newest: AtomicU64,
-    idle_timeout: Duration,
-    idle_max: usize,
+    connector: Connector,
+    limits: Limits,
+    on_leak: Option<OnLeak>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     slots: HashMap<Origin, Slot>,
-    /// Closes what has been idle for too long; runs while there is anything to close.
-    reaper: Option<AbortHandle>,
+    totals: Totals,
+    sweep: Option<AbortHandle>,
 }
 
+/// What concerns all origins together.
 #[derive(Debug, Default)]
-struct Slot {
-    idle: Vec<Kept>,
-    shared: Option<Kept>,
-    is_h2: bool,
-    /// Open while somebody makes the connection that all will share.
-    dialing: Option<watch::Receiver<()>>,
+struct Totals {
+    open: usize,
+    /// HTTP/1.1 only: the others are few.
+    idle: usize,
+    waiters: u64,
+    /// Origins whose calls wait only for a place among all connections.
+    starved: VecDeque<Origin>,
+    /// The counts of origins that are forgotten.
+    past: PoolCounts,
 }
 
-#[derive(Debug)]
-struct Kept {
-    connection: Connection,
-    since: Instant,
+/// What was decided under the lock, to be done without it.
+#[derive(Debug, Default)]
+struct Todo {
+    /// Where to begin a connection; its place is counted already.
+    dials: Vec<Origin>,
+    gone: Vec<Connection>,
+    is_watch_over: bool,
 }
 
-/// What to do for a connection.
+/// Why a call got no connection.
 #[derive(Debug)]
-pub(crate) enum Checkout {
-    /// Here is one.
+pub(crate) enum AcquireError {
+    Connect(ConnectError),
+    Exhausted(PoolExhausted),
+}
+
+enum Entered {
     Ready(Lease),
-    /// Somebody makes one to share; look again when the channel closes.
-    Wait(watch::Receiver<()>),
-    /// Make one. The ticket, if any, holds others back until it is dropped.
-    Dial(Option<watch::Sender<()>>),
+    Waiting(Waiting),
+}
+
+/// A call that stands in line. Dropping it leaves the line, and brings back what came meanwhile.
+struct Waiting {
+    pool: Arc<Pool>,
+    origin: Origin,
+    id: u64,
+    granted: Option<oneshot::Receiver<Granted>>,
 }
 
 impl Pool {
-    pub(crate) fn new(idle_timeout: Duration, idle_max: usize) -> Self {
+    pub(crate) fn new(connector: Connector, limits: Limits, on_leak: Option<OnLeak>) -> Self {
         let (state, newest) = (Mutex::default(), AtomicU64::new(0));
-        Self { state, newest, idle_timeout, idle_max }
+        Self { state, newest, connector, limits, on_leak }
     }
 
-    /// Returns an id for a connection that is about to be started.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.newest.fetch_add(1, Ordering::Relaxed) + 1
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Returns the id of the newest connection: whatever is above it was made later.
+    /// Returns the number of the newest connection: whatever is above it was made later.
     pub(crate) fn newest(&self) -> u64 {
         self.newest.load(Ordering::Relaxed)
     }
 
-    /// Returns an open connection to `origin` made after `newer_than`, or what to do for one.
-    /// `expects_h2` says that all calls will share it, so that one of them has to make it.
-    pub(crate) fn checkout(
+    /// Returns a connection to `origin`, or a stream of one, in the order of arrival.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the line. A connection that is being made is made nevertheless,
+    /// for whoever comes next.
+    pub(crate) async fn acquire(
         self: &Arc<Self>,
         origin: &Origin,
-        newer_than: u64,
-        expects_h2: bool,
-    ) -> Checkout {
-        let mut state = self.lock();
-        if let Some(slot) = state.slots.get_mut(origin) {
-            let found = slot.take(|kept| kept.connection.id > newer_than && self.is_fresh(kept));
-            if let Some(connection) = found {
-                return Checkout::Ready(Lease::reused(connection, self.home(origin)));
+        want: Want,
+        caller: Caller,
+    ) -> Result<Lease, AcquireError> {
+        let mut waiting = match self.enter(origin, want, caller) {
+            Ok(Entered::Ready(lease)) => return Ok(lease),
+            Ok(Entered::Waiting(waiting)) => waiting,
+            Err(full) => return Err(AcquireError::Exhausted(full)),
+        };
+        let after = self.limits.acquire_timeout();
+        match timeout(after, waiting.granted()).await {
+            Ok(Ok(grant)) => Ok(self.lease(origin, grant)),
+            Ok(Err(error)) => Err(AcquireError::Connect(error)),
+            Err(_) if self.is_full(origin) => {
+                Err(AcquireError::Exhausted(PoolExhausted::Timeout { after }))
+            }
+            Err(_) => Err(AcquireError::Connect(ConnectError::Timeout { after })),
+        }
+    }
+
+    /// Takes a connection that is there, or a place in the line.
+    fn enter(
+        self: &Arc<Self>,
+        origin: &Origin,
+        want: Want,
+        caller: Caller,
+    ) -> Result<Entered, PoolExhausted> {
+        loop {
+            let now = Instant::now();
+            // Dropped after the lock.
+            let mut todo = Todo::default();
+            let mut state = self.lock();
+            let State { slots, totals, .. } = &mut *state;
+            if !slots.contains_key(origin) {
+                let slot = Slot { is_h2: self.connector.is_h2(origin), ..Slot::default() };
+                slots.insert(origin.clone(), slot);
+            }
+            let Some(slot) = slots.get_mut(origin) else { continue };
+            let before = slot.idle.len();
+            let taken = slot.take(want, caller, (now, &self.limits), &mut todo.gone);
+            totals.idle -= before - slot.idle.len();
+            if let Some(grant) = taken {
+                drop(state);
+                if grant.connection.is_usable() {
+                    return Ok(Entered::Ready(self.lease(origin, grant)));
+                }
+                self.discard(origin, grant, Reason::Server);
+                continue;
+            }
+            if !slot.has_place_in_line(&self.limits) {
+                slot.counts.rejected += 1;
+                let max_waiting_per_host = self.limits.max_waiting_per_host;
+                return Err(PoolExhausted::QueueFull { max_waiting_per_host });
+            }
+            totals.waiters += 1;
+            let id = totals.waiters;
+            let (sender, granted) = oneshot::channel();
+            slot.waiters.insert(id, Waiter { want, caller, since: now, granted: sender });
+            self.plan(&mut state, origin, &mut todo);
+            self.make_room(&mut state, origin, &mut todo);
+            self.keep_watch(&mut state, &mut todo);
+            drop(state);
+            self.carry_out(todo);
+            let (pool, origin) = (Arc::clone(self), origin.clone());
+            return Ok(Entered::Waiting(Waiting { pool, origin, id, granted: Some(granted) }));
+        }
+    }
+
+    fn lease(self: &Arc<Self>, origin: &Origin, grant: Grant) -> Lease {
+        Lease::new(grant, Arc::clone(self), origin.clone())
+    }
+
+    /// Decides which connections to begin for those who wait at `origin`.
+    fn plan(&self, state: &mut State, origin: &Origin, todo: &mut Todo) {
+        let State { slots, totals, .. } = state;
+        let Some(slot) = slots.get_mut(origin) else { return };
+        let wanted = slot.dials_wanted(&self.limits);
+        let begun = wanted.min(self.limits.max_open.saturating_sub(totals.open));
+        slot.open += begun;
+        slot.dialing += begun;
+        totals.open += begun;
+        todo.dials.extend(std::iter::repeat_n(origin, begun).cloned());
+        if begun < wanted && !slot.is_starved {
+            slot.is_starved = true;
+            totals.starved.push_back(origin.clone());
+        }
+    }
+
+    /// Closes one idle connection if a call at `origin` can get a place in no other way.
+    fn make_room(&self, state: &mut State, origin: &Origin, todo: &mut Todo) {
+        let State { slots, totals, .. } = state;
+        let Some(slot) = slots.get(origin) else { return };
+        let from = if self.limits.max_open_per_host <= slot.open {
+            slots.get_mut(origin)
+        } else if slot.is_starved {
+            let idle = slots.values_mut().filter(|slot| slot.idle_since().is_some());
+            idle.min_by_key(|slot| slot.idle_since())
+        } else {
+            return;
+        };
+        if let Some(slot) = from {
+            let before = slot.idle.len();
+            todo.gone.extend(slot.evict());
+            totals.idle -= before - slot.idle.len();
+        }
+    }
+
+    /// Decides about those who wait for a place among all connections, where there is one now.
+    fn feed(&self, state: &mut State, todo: &mut Todo) {
+        while state.totals.open < self.limits.max_open {
+            let Some(origin) = state.totals.starved.pop_front() else { return };
+            if let Some(slot) = state.slots.get_mut(&origin) {
+                slot.is_starved = false;
+            }
+            self.plan(state, &origin, todo);
+        }
+    }
+
+    /// Does what was decided. The lock must be free.
+    fn carry_out(self: &Arc<Self>, todo: Todo) {
+        drop(todo.gone);
+        if todo.is_watch_over {
+            self.start_watch();
+        }
+        for origin in todo.dials {
+            let permit = Permit::new(self, &origin);
+            let dialing = Dialing::new(Arc::clone(self), origin.clone());
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(dial(Arc::clone(self), origin, permit, dialing));
             }
         }
-        if !expects_h2 && !state.slots.get(origin).is_some_and(|slot| slot.is_h2) {
-            return Checkout::Dial(None);
-        }
-        let slot = state.slots.entry(origin.clone()).or_default();
-        if let Some(dialing) = slot.dialing.as_ref().filter(|dialing| dialing.has_changed().is_ok())
-        {
-            return Checkout::Wait(dialing.clone());
-        }
-        let (ticket, dialing) = watch::channel(());
-        slot.dialing = Some(dialing);
-        self.keep_watch(&mut state);
-        Checkout::Dial(Some(ticket))
     }
 
-    /// Lends a connection that was just made, and lets others share it if it can be shared.
-    pub(crate) fn adopt(self: &Arc<Self>, origin: &Origin, connection: Connection) -> Lease {
-        if let Some(shared) = connection.share().filter(|_| self.keeps_any()) {
-            let mut state = self.lock();
-            let slot = state.slots.entry(origin.clone()).or_default();
-            slot.is_h2 = true;
-            slot.shared = Some(Kept { connection: shared, since: Instant::now() });
-            self.keep_watch(&mut state);
+    /// Counts a socket. Returns a number for it.
+    fn opened(&self, origin: &Origin) -> u64 {
+        let mut state = self.lock();
+        if let Some(slot) = state.slots.get_mut(origin) {
+            slot.counts.created += 1;
         }
-        Lease::new(connection, Some(self.home(origin)))
+        self.newest.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Takes back an HTTP/1.1 connection that is free again, unless there are enough.
-    pub(crate) fn put(self: Arc<Self>, origin: Origin, connection: Connection) {
-        if !self.keeps_any() {
+    /// Takes in a connection that was made.
+    fn made(self: &Arc<Self>, origin: &Origin, connection: Connection) {
+        let now = Instant::now();
+        let mut todo = Todo::default();
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(origin) else { return };
+        slot.dialing -= 1;
+        slot.is_h2 = Some(connection.is_h2());
+        let is_for_one = slot.waiters.values().next().is_some_and(|one| one.want == Want::Fresh);
+        let is_shared = connection.is_h2() && self.limits.keeps_any() && !is_for_one;
+        if is_shared {
+            slot.add_shared(connection, now);
+            slot.share_out(now, &self.limits, &mut todo.gone);
+        } else if let Some(connection) = slot.hand_over(connection, true, now) {
+            self.keep(&mut state, origin, connection, now, &mut todo);
+        }
+        self.plan(&mut state, origin, &mut todo);
+        drop(state);
+        self.carry_out(todo);
+    }
+
+    /// Notes that nothing came of a connection, and fails the call that has waited longest.
+    fn failed(self: &Arc<Self>, origin: &Origin, error: ConnectError, goes_on: bool) {
+        let mut todo = Todo::default();
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(origin) else { return };
+        slot.dialing -= 1;
+        slot.counts.failed += 1;
+        slot.fail(error, Instant::now());
+        if goes_on {
+            self.plan(&mut state, origin, &mut todo);
+            self.feed(&mut state, &mut todo);
+        }
+        drop(state);
+        self.carry_out(todo);
+    }
+
+    /// Takes back the place of a socket, or of a connection that was never made.
+    fn closed(self: &Arc<Self>, origin: &Origin, closed: Option<(u64, Reason)>) {
+        let mut todo = Todo::default();
+        let mut state = self.lock();
+        let State { slots, totals, .. } = &mut *state;
+        totals.open -= 1;
+        let Some(slot) = slots.get_mut(origin) else { return };
+        slot.open -= 1;
+        // Of one that was never made its `Dialing` tells, which is what the calls count on.
+        if let Some((id, reason)) = closed {
+            *slot.counts.closed.of(reason) += 1;
+            let before = slot.idle.len();
+            slot.forget(id, &mut todo.gone);
+            totals.idle -= before - slot.idle.len();
+            self.plan(&mut state, origin, &mut todo);
+            self.feed(&mut state, &mut todo);
+        }
+        drop(state);
+        self.carry_out(todo);
+    }
+
+    /// Takes back an HTTP/1.1 connection that is free again: for the next in line, or to be kept.
+    pub(crate) fn put(self: &Arc<Self>, origin: &Origin, grant: Grant) {
+        let now = Instant::now();
+        let mut todo = Todo::default();
+        let mut state = self.lock();
+        let is_needed = state.is_needed_elsewhere(origin);
+        let Some(slot) = state.slots.get_mut(origin) else { return };
+        slot.lent.try_remove(grant.key);
+        let connection = grant.connection;
+        let reason = match is_old(&connection, now, now, &self.limits) {
+            Some(Reason::Lifetime) => Some(Reason::Lifetime),
+            _ if is_needed => Some(Reason::Limit),
+            _ if !slot.waiters.is_empty() && !connection.is_usable() => Some(Reason::Server),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            connection.close_for(reason);
+            todo.gone.push(connection);
+        } else if let Some(connection) = slot.hand_over(connection, false, now) {
+            self.keep(&mut state, origin, connection, now, &mut todo);
+        }
+        self.keep_watch(&mut state, &mut todo);
+        drop(state);
+        self.carry_out(todo);
+    }
+
+    /// Keeps a connection that nobody waits for, unless there are enough.
+    fn keep(
+        &self,
+        state: &mut State,
+        origin: &Origin,
+        connection: Connection,
+        now: Instant,
+        todo: &mut Todo,
+    ) {
+        let State { slots, totals, .. } = state;
+        let Some(slot) = slots.get_mut(origin) else { return };
+        // Those who wait still want a newer one, which may need its place.
+        let is_in_the_way = !totals.starved.is_empty()
+            || !slot.waiters.is_empty() && self.limits.max_open_per_host <= slot.open;
+        let is_room = slot.idle.len() < self.limits.max_idle_per_host && !is_in_the_way;
+        if connection.is_h2() || !is_room || !self.limits.keeps_any() {
+            connection.close_for(Reason::Limit);
+            todo.gone.push(connection);
             return;
         }
+        slot.idle.push_back(Kept { connection, since: now });
+        totals.idle += 1;
+        if self.limits.max_idle < totals.idle {
+            let slots = slots.values_mut().filter(|slot| !slot.idle.is_empty());
+            if let Some(slot) = slots.min_by_key(|slot| slot.idle.front().map(|kept| kept.since)) {
+                todo.gone.extend(slot.evict());
+                totals.idle -= 1;
+            }
+        }
+    }
+
+    /// Takes back a stream of an HTTP/2 connection.
+    pub(crate) fn release(self: &Arc<Self>, origin: &Origin, grant: &Grant) {
+        let now = Instant::now();
+        let mut todo = Todo::default();
         let mut state = self.lock();
-        let slot = state.slots.entry(origin).or_default();
-        if slot.idle.len() < self.idle_max {
-            slot.idle.push(Kept { connection, since: Instant::now() });
+        let Some(slot) = state.slots.get_mut(origin) else { return };
+        slot.lent.try_remove(grant.key);
+        if !slot.end_stream(grant.connection.id, now) {
+            grant.connection.close_for(Reason::Limit);
         }
-        self.keep_watch(&mut state);
-    }
-
-    fn keeps_any(&self) -> bool {
-        self.idle_max > 0 && !self.idle_timeout.is_zero()
-    }
-
-    fn home(self: &Arc<Self>, origin: &Origin) -> (Arc<Self>, Origin) {
-        (Arc::clone(self), origin.clone())
-    }
-
-    fn is_fresh(&self, kept: &Kept) -> bool {
-        kept.since.elapsed() < self.idle_timeout && kept.connection.is_usable()
-    }
-
-    /// Starts the reaper unless it runs. It may have died with the runtime that it was started in.
-    fn keep_watch(self: &Arc<Self>, state: &mut State) {
-        if state.reaper.as_ref().is_some_and(|reaper| !reaper.is_finished()) {
-            return;
+        if !slot.waiters.is_empty() {
+            slot.share_out(now, &self.limits, &mut todo.gone);
+            self.plan(&mut state, origin, &mut todo);
+            if state.slots.get(origin).is_some_and(|slot| !slot.waiters.is_empty()) {
+                self.make_room(&mut state, origin, &mut todo);
+            }
         }
-        let pool = Arc::downgrade(self);
-        state.reaper = Some(tokio::spawn(reap(pool, self.reap_every())).abort_handle());
+        drop(state);
+        self.carry_out(todo);
     }
 
-    fn reap_every(&self) -> Duration {
-        (self.idle_timeout / 2).clamp(REAP_EVERY_MIN, REAP_EVERY_MAX)
-    }
-
-    /// Closes what is dead or idle for too long. Returns whether anything is left.
-    fn prune(&self) -> bool {
+    /// Gives streams to those who wait, now that the peer has said how many there are.
+    pub(crate) fn settled(self: &Arc<Self>, origin: &Origin) {
+        let mut todo = Todo::default();
         let mut state = self.lock();
-        state.slots.retain(|_, slot| {
-            slot.idle.retain(|kept| self.is_fresh(kept));
-            slot.shared = slot.shared.take().filter(|kept| self.is_fresh(kept));
-            slot.is_in_use()
-        });
-        let is_left = !state.slots.is_empty();
-        if !is_left {
-            state.reaper = None;
+        let Some(slot) = state.slots.get_mut(origin) else { return };
+        slot.share_out(Instant::now(), &self.limits, &mut todo.gone);
+        self.plan(&mut state, origin, &mut todo);
+        drop(state);
+        self.carry_out(todo);
+    }
+
+    /// Lets go of a connection that cannot be used again. Its place is free when its socket is
+    /// closed.
+    pub(crate) fn discard(self: &Arc<Self>, origin: &Origin, grant: Grant, reason: Reason) {
+        let mut todo = Todo::default();
+        grant.connection.close_for(reason);
+        let mut state = self.lock();
+        if let Some(slot) = state.slots.get_mut(origin) {
+            slot.lent.try_remove(grant.key);
+            slot.forget(grant.connection.id, &mut todo.gone);
         }
-        is_left
+        drop(state);
+        todo.gone.push(grant.connection);
+    }
+
+    fn is_full(&self, origin: &Origin) -> bool {
+        let mut state = self.lock();
+        let is_full = self.limits.max_open <= state.totals.open;
+        let Some(slot) = state.slots.get_mut(origin) else { return false };
+        let is_full = is_full || self.limits.max_open_per_host <= slot.open;
+        slot.counts.rejected += u64::from(is_full);
+        is_full
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -177,41 +443,50 @@ impl Pool {
     }
 }
 
-impl Slot {
-    /// Takes a connection that `is_good`, and lets go of those met that are not.
-    fn take(&mut self, is_good: impl Fn(&Kept) -> bool) -> Option<Connection> {
-        if let Some(shared) = self.shared.as_mut() {
-            if is_good(shared) {
-                shared.since = Instant::now();
-                return shared.connection.share();
-            }
-            self.shared = None;
-        }
-        while let Some(kept) = self.idle.pop() {
-            if is_good(&kept) {
-                return Some(kept.connection);
-            }
-        }
-        None
-    }
-
-    fn is_in_use(&self) -> bool {
-        let is_dialing = self.dialing.as_ref().is_some_and(|dialing| dialing.has_changed().is_ok());
-        !self.idle.is_empty() || self.shared.is_some() || is_dialing
+impl State {
+    /// Returns whether another origin, that has no connection at all, waits for a place.
+    fn is_needed_elsewhere(&self, origin: &Origin) -> bool {
+        let first = self.totals.starved.front().filter(|starved| *starved != origin);
+        first.and_then(|starved| self.slots.get(starved)).is_some_and(|slot| slot.open == 0)
     }
 }
 
-async fn reap(pool: Weak<Pool>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        let Some(pool) = pool.upgrade() else { return };
-        if !pool.prune() {
+impl Waiting {
+    async fn granted(&mut self) -> Granted {
+        let Some(granted) = &mut self.granted else { return Err(ConnectError::Ended) };
+        let outcome = granted.await.unwrap_or(Err(ConnectError::Ended));
+        self.granted = None;
+        outcome
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(mut granted) = self.granted.take() else { return };
+        granted.close();
+        if let Ok(Ok(grant)) = granted.try_recv() {
+            drop(self.pool.lease(&self.origin, grant));
             return;
         }
+        let mut state = self.pool.lock();
+        let Some(slot) = state.slots.get_mut(&self.origin) else { return };
+        if let Some(waiter) = slot.waiters.remove(&self.id) {
+            slot.counts.waited(waiter.since.elapsed());
+        }
     }
 }
 
-/// Often enough for any timeout, seldom enough to cost nothing.
-const REAP_EVERY_MIN: Duration = Duration::from_millis(10);
-/// A connection that the server has closed does not hold its socket for longer than this.
-const REAP_EVERY_MAX: Duration = Duration::from_secs(15);
+/// Makes a connection for whoever is first in line when it is there.
+async fn dial(pool: Arc<Pool>, origin: Origin, permit: Permit, dialing: Dialing) {
+    let after = pool.limits.connect_timeout;
+    let connecting = async {
+        let mut dialed = pool.connector.connect(&origin).await?;
+        let id = dialed.stream.hold(permit);
+        Connection::start(id, dialed, &pool, &origin).await
+    };
+    match timeout(after, connecting).await {
+        Ok(Ok(connection)) => dialing.made(connection),
+        Ok(Err(error)) => dialing.failed(error),
+        Err(_) => dialing.failed(ConnectError::Timeout { after }),
+    }
+}
