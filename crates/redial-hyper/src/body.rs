@@ -80,8 +80,18 @@ impl Body {
 
 impl Plain {
     fn new(incoming: Incoming, lease: Lease, origin: Origin) -> Self {
-        let lease = Some(lease).filter(|_| !http_body::Body::is_end_stream(&incoming));
-        Self { incoming, lease, origin }
+        let mut plain = Self { incoming, lease: Some(lease), origin };
+        if http_body::Body::is_end_stream(&plain) {
+            plain.finish();
+        }
+        plain
+    }
+
+    /// Brings the connection back.
+    fn finish(&mut self) {
+        if let Some(mut lease) = self.lease.take() {
+            lease.finish();
+        }
     }
 }
 
@@ -111,12 +121,12 @@ impl http_body::Body for Plain {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        let is_broken = matches!(frame, Some(Err(_)));
-        if is_broken && let Some(lease) = &mut self.lease {
-            lease.poison();
-        }
-        if is_broken || frame.is_none() || self.incoming.is_end_stream() {
-            self.lease = None;
+        if matches!(frame, Some(Err(_))) {
+            if let Some(mut lease) = self.lease.take() {
+                lease.poison();
+            }
+        } else if frame.is_none() || self.incoming.is_end_stream() {
+            self.finish();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|error| Error::reading(&self.origin, error))))
     }

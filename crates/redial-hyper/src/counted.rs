@@ -9,7 +9,7 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -51,7 +51,7 @@ pub(crate) struct Counted {
 pub(crate) struct Ledger {
     written: AtomicU64,
     /// Why it is closed, if that was decided here.
-    reason: OnceLock<Reason>,
+    reason: Mutex<Option<Reason>>,
     /// What its task ended by, if that was a failure.
     fault: OnceLock<Fault>,
     hearing: Hearing,
@@ -117,7 +117,11 @@ impl Counted {
 impl Ledger {
     /// Returns why the connection was closed; the server did it where nobody here wanted it.
     pub(crate) fn reason(&self) -> Reason {
-        self.reason.get().copied().unwrap_or(Reason::Server)
+        self.decided().unwrap_or(Reason::Server)
+    }
+
+    fn decided(&self) -> MutexGuard<'_, Option<Reason>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,12 +152,20 @@ impl Hearing {
 impl Wire {
     /// Notes why the connection is closed; the first reason counts.
     pub(crate) fn close_for(&self, reason: Reason) {
-        let _ = self.ledger.reason.set(reason);
+        self.ledger.decided().get_or_insert(reason);
+    }
+
+    /// Takes the reason back: the connection stays.
+    pub(crate) fn stay(&self) {
+        *self.ledger.decided() = None;
     }
 
     /// Notes what the connection's task ended by.
     pub(crate) fn end_by(&self, fault: Fault) {
         let _ = self.ledger.fault.set(fault);
+        if fault == Fault::Protocol {
+            self.close_for(Reason::Error);
+        }
     }
 
     pub(crate) fn ended_by(&self) -> Option<Fault> {

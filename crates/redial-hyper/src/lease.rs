@@ -62,7 +62,10 @@ pub(crate) struct Lease {
 enum Stage {
     Unused,
     Sent,
+    /// The head of the answer is there.
     Answered,
+    /// The answer is there to its end.
+    Through,
     Broken,
 }
 
@@ -115,7 +118,14 @@ impl Connection {
         } else {
             let started = http1::Builder::new().handshake(io).await;
             let (sender, task) = started.map_err(ConnectError::Handshake)?;
-            tokio::spawn(async move { drop(task.with_upgrades().await) });
+            let (mut task, seen) = (task.with_upgrades(), wire.clone());
+            tokio::spawn(poll_fn(move |cx| {
+                let ended = Pin::new(&mut task).poll(cx);
+                if let Poll::Ready(Err(error)) = &ended {
+                    seen.end_by(fault::answering(error));
+                }
+                ended.map(drop)
+            }));
             Sender::Http1(sender)
         };
         let expires = pool.limits().lifetime(RandomState::new().hash_one(id));
@@ -229,9 +239,15 @@ impl Lease {
         self.stage = Stage::Broken;
     }
 
+    /// Says that the answer was read to its end.
+    pub(crate) fn finish(&mut self) {
+        self.stage = Stage::Through;
+    }
+
     /// Brings back `grant`, whose request and answer are through or soon will be.
     fn free(pool: Arc<Pool>, origin: Origin, mut grant: Grant) {
         if grant.connection.is_ready() {
+            grant.connection.wire.stay();
             return pool.put(&origin, grant);
         }
         let Ok(runtime) = Handle::try_current() else {
@@ -239,10 +255,10 @@ impl Lease {
         };
         runtime.spawn(async move {
             if grant.connection.ready().await.is_ok() {
+                grant.connection.wire.stay();
                 pool.put(&origin, grant);
             } else {
-                // A server that closes has said so; whoever gave the answer up has not.
-                pool.discard(&origin, grant, Reason::Abandoned);
+                pool.discard(&origin, grant, Reason::Server);
             }
         });
     }
@@ -257,7 +273,12 @@ impl Drop for Lease {
             _ if grant.connection.is_h2() => pool.release(&origin, &grant),
             Stage::Unused => pool.put(&origin, grant),
             Stage::Sent => pool.discard(&origin, grant, Reason::Abandoned),
-            Stage::Answered => Self::free(pool, origin, grant),
+            Stage::Answered => {
+                // hyper closes it, unless the rest of the body has come already.
+                grant.connection.close_for(Reason::Abandoned);
+                Self::free(pool, origin, grant);
+            }
+            Stage::Through => Self::free(pool, origin, grant),
             Stage::Broken => pool.discard(&origin, grant, Reason::Error),
         }
     }

@@ -68,8 +68,10 @@ struct Totals {
     /// HTTP/1.1 only: the others are few.
     idle: usize,
     waiters: u64,
-    /// Origins whose calls wait only for a place among all connections.
+    /// Origins whose calls wait only for a place among all connections; those that have none at all
+    /// come first.
     starved: VecDeque<Origin>,
+    bare: VecDeque<Origin>,
     /// The counts of origins that are forgotten.
     past: PoolCounts,
 }
@@ -210,7 +212,8 @@ impl Pool {
         todo.dials.extend(std::iter::repeat_n(origin, begun).cloned());
         if begun < wanted && !slot.is_starved {
             slot.is_starved = true;
-            totals.starved.push_back(origin.clone());
+            let line = if slot.open == 0 { &mut totals.bare } else { &mut totals.starved };
+            line.push_back(origin.clone());
         }
     }
 
@@ -236,7 +239,9 @@ impl Pool {
     /// Decides about those who wait for a place among all connections, where there is one now.
     fn feed(&self, state: &mut State, todo: &mut Todo) {
         while state.totals.open < self.limits.max_open {
-            let Some(origin) = state.totals.starved.pop_front() else { return };
+            let totals = &mut state.totals;
+            let next = totals.bare.pop_front().or_else(|| totals.starved.pop_front());
+            let Some(origin) = next else { return };
             if let Some(slot) = state.slots.get_mut(&origin) {
                 slot.is_starved = false;
             }
@@ -298,8 +303,8 @@ impl Pool {
         slot.counts.failed += 1;
         slot.fail(error, Instant::now());
         if goes_on {
-            self.plan(&mut state, origin, &mut todo);
             self.feed(&mut state, &mut todo);
+            self.plan(&mut state, origin, &mut todo);
         }
         drop(state);
         self.carry_out(todo);
@@ -319,8 +324,8 @@ impl Pool {
             let before = slot.idle.len();
             slot.forget(id, &mut todo.gone);
             totals.idle -= before - slot.idle.len();
-            self.plan(&mut state, origin, &mut todo);
             self.feed(&mut state, &mut todo);
+            self.plan(&mut state, origin, &mut todo);
         }
         drop(state);
         self.carry_out(todo);
@@ -331,13 +336,13 @@ impl Pool {
         let now = Instant::now();
         let mut todo = Todo::default();
         let mut state = self.lock();
-        let is_needed = state.is_needed_elsewhere(origin);
-        let Some(slot) = state.slots.get_mut(origin) else { return };
+        let State { slots, totals, .. } = &mut *state;
+        let Some(slot) = slots.get_mut(origin) else { return };
         slot.lent.try_remove(grant.key);
         let connection = grant.connection;
         let reason = match is_old(&connection, now, now, &self.limits) {
             Some(Reason::Lifetime) => Some(Reason::Lifetime),
-            _ if is_needed => Some(Reason::Limit),
+            _ if !totals.bare.is_empty() => Some(Reason::Limit),
             _ if !slot.waiters.is_empty() && !connection.is_usable() => Some(Reason::Server),
             _ => None,
         };
@@ -365,6 +370,7 @@ impl Pool {
         let Some(slot) = slots.get_mut(origin) else { return };
         // Those who wait still want a newer one, which may need its place.
         let is_in_the_way = !totals.starved.is_empty()
+            || !totals.bare.is_empty()
             || !slot.waiters.is_empty() && self.limits.max_open_per_host <= slot.open;
         let is_room = slot.idle.len() < self.limits.max_idle_per_host && !is_in_the_way;
         if connection.is_h2() || !is_room || !self.limits.keeps_any() {
@@ -440,14 +446,6 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Returns whether another origin, that has no connection at all, waits for a place.
-    fn is_needed_elsewhere(&self, origin: &Origin) -> bool {
-        let first = self.totals.starved.front().filter(|starved| *starved != origin);
-        first.and_then(|starved| self.slots.get(starved)).is_some_and(|slot| slot.open == 0)
     }
 }
 

@@ -130,9 +130,10 @@ where
     #[track_caller]
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let shared = Arc::clone(&self.shared);
-        let site = request.extensions().get::<CallSite>().map(|site| site.location);
+        let told = request.extensions().get::<CallSite>();
+        let site = told.map_or(Location::caller(), |site| site.location);
         let is_watched = !shared.settings.limits.leak_after.is_zero();
-        let caller = Caller::new(site.unwrap_or_else(Location::caller), is_watched);
+        let caller = Caller::new(site, is_watched);
         let (parts, body) = request.into_parts();
         let (body, failure) = Outgoing::new(body);
         let request = Request::from_parts(parts, body);
