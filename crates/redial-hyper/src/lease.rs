@@ -245,14 +245,15 @@ impl Lease {
     }
 
     /// Brings back `grant`, whose request and answer are through or soon will be.
-    fn free(pool: Arc<Pool>, origin: Origin, mut grant: Grant) {
+    fn free(pool: &Arc<Pool>, origin: &Origin, mut grant: Grant) {
         if grant.connection.is_ready() {
             grant.connection.wire.stay();
-            return pool.put(&origin, grant);
+            return pool.put(origin, grant);
         }
         let Ok(runtime) = Handle::try_current() else {
-            return pool.discard(&origin, grant, Reason::Abandoned);
+            return pool.discard(origin, grant, Reason::Abandoned);
         };
+        let (pool, origin) = (Arc::clone(pool), origin.clone());
         runtime.spawn(async move {
             if grant.connection.ready().await.is_ok() {
                 grant.connection.wire.stay();
@@ -267,19 +268,19 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(grant) = self.grant.take() else { return };
-        let (pool, origin) = (Arc::clone(&self.pool), self.origin.clone());
+        let (pool, origin) = (&self.pool, &self.origin);
         match self.stage {
-            _ if grant.is_fresh => pool.discard(&origin, grant, Reason::Fresh),
-            _ if grant.connection.is_h2() => pool.release(&origin, &grant),
-            Stage::Unused => pool.put(&origin, grant),
-            Stage::Sent => pool.discard(&origin, grant, Reason::Abandoned),
+            _ if grant.is_fresh => pool.discard(origin, grant, Reason::Fresh),
+            _ if grant.connection.is_h2() => pool.release(origin, &grant),
+            Stage::Unused => pool.put(origin, grant),
+            Stage::Sent => pool.discard(origin, grant, Reason::Abandoned),
             Stage::Answered => {
                 // hyper closes it, unless the rest of the body has come already.
                 grant.connection.close_for(Reason::Abandoned);
                 Self::free(pool, origin, grant);
             }
             Stage::Through => Self::free(pool, origin, grant),
-            Stage::Broken => pool.discard(&origin, grant, Reason::Error),
+            Stage::Broken => pool.discard(origin, grant, Reason::Error),
         }
     }
 }

@@ -14,7 +14,7 @@ mod watch;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -28,7 +28,7 @@ use tokio::{
 
 use self::{
     permit::Dialing,
-    slot::{Granted, Kept, Slot, Waiter, is_old},
+    slot::{Granted, Kept, PATIENCE, Slot, Waiter, is_old},
 };
 pub(crate) use self::{
     permit::Permit,
@@ -82,6 +82,8 @@ struct Todo {
     /// Where to begin a connection; its place is counted already.
     dials: Vec<Origin>,
     gone: Vec<Connection>,
+    /// Whose line to look at again.
+    timers: Vec<Origin>,
     is_watch_over: bool,
 }
 
@@ -161,11 +163,9 @@ impl Pool {
             let mut todo = Todo::default();
             let mut state = self.lock();
             let State { slots, totals, .. } = &mut *state;
-            if !slots.contains_key(origin) {
-                let slot = Slot { is_h2: self.connector.is_h2(origin), ..Slot::default() };
-                slots.insert(origin.clone(), slot);
-            }
-            let Some(slot) = slots.get_mut(origin) else { continue };
+            let slot = slots
+                .entry(origin.clone())
+                .or_insert_with(|| Slot { is_h2: self.connector.is_h2(origin), ..Slot::default() });
             let before = slot.idle.len();
             let taken = slot.take(want, caller, (now, &self.limits), &mut todo.gone);
             totals.idle -= before - slot.idle.len();
@@ -186,7 +186,7 @@ impl Pool {
             let id = totals.waiters;
             let (sender, granted) = oneshot::channel();
             slot.waiters.insert(id, Waiter { want, caller, since: now, granted: sender });
-            self.plan(&mut state, origin, &mut todo);
+            self.plan(&mut state, origin, now, &mut todo);
             self.make_room(&mut state, origin, &mut todo);
             self.keep_watch(&mut state, &mut todo);
             drop(state);
@@ -201,10 +201,14 @@ impl Pool {
     }
 
     /// Decides which connections to begin for those who wait at `origin`.
-    fn plan(&self, state: &mut State, origin: &Origin, todo: &mut Todo) {
+    fn plan(&self, state: &mut State, origin: &Origin, now: Instant, todo: &mut Todo) {
         let State { slots, totals, .. } = state;
         let Some(slot) = slots.get_mut(origin) else { return };
-        let wanted = slot.dials_wanted(&self.limits);
+        let (wanted, is_withheld) = slot.dials_wanted(now, &self.limits);
+        if is_withheld && !slot.is_timed {
+            slot.is_timed = true;
+            todo.timers.push(origin.clone());
+        }
         let begun = wanted.min(self.limits.max_open.saturating_sub(totals.open));
         slot.open += begun;
         slot.dialing += begun;
@@ -237,7 +241,7 @@ impl Pool {
     }
 
     /// Decides about those who wait for a place among all connections, where there is one now.
-    fn feed(&self, state: &mut State, todo: &mut Todo) {
+    fn feed(&self, state: &mut State, now: Instant, todo: &mut Todo) {
         while state.totals.open < self.limits.max_open {
             let totals = &mut state.totals;
             let next = totals.bare.pop_front().or_else(|| totals.starved.pop_front());
@@ -245,7 +249,7 @@ impl Pool {
             if let Some(slot) = state.slots.get_mut(&origin) {
                 slot.is_starved = false;
             }
-            self.plan(state, &origin, todo);
+            self.plan(state, &origin, now, todo);
         }
     }
 
@@ -254,6 +258,11 @@ impl Pool {
         drop(todo.gone);
         if todo.is_watch_over {
             self.start_watch();
+        }
+        for origin in todo.timers {
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(hurry(Arc::downgrade(self), origin));
+            }
         }
         for origin in todo.dials {
             let permit = Permit::new(self, &origin);
@@ -289,22 +298,23 @@ impl Pool {
         } else if let Some(connection) = slot.hand_over(connection, true, now) {
             self.keep(&mut state, origin, connection, now, &mut todo);
         }
-        self.plan(&mut state, origin, &mut todo);
+        self.plan(&mut state, origin, now, &mut todo);
         drop(state);
         self.carry_out(todo);
     }
 
     /// Notes that nothing came of a connection, and fails the call that has waited longest.
     fn failed(self: &Arc<Self>, origin: &Origin, error: ConnectError, goes_on: bool) {
+        let now = Instant::now();
         let mut todo = Todo::default();
         let mut state = self.lock();
         let Some(slot) = state.slots.get_mut(origin) else { return };
         slot.dialing -= 1;
         slot.counts.failed += 1;
-        slot.fail(error, Instant::now());
+        slot.fail(error, now);
         if goes_on {
-            self.feed(&mut state, &mut todo);
-            self.plan(&mut state, origin, &mut todo);
+            self.feed(&mut state, now, &mut todo);
+            self.plan(&mut state, origin, now, &mut todo);
         }
         drop(state);
         self.carry_out(todo);
@@ -312,6 +322,7 @@ impl Pool {
 
     /// Takes back the place of a socket, or of a connection that was never made.
     fn closed(self: &Arc<Self>, origin: &Origin, closed: Option<(u64, Reason)>) {
+        let now = Instant::now();
         let mut todo = Todo::default();
         let mut state = self.lock();
         let State { slots, totals, .. } = &mut *state;
@@ -324,8 +335,8 @@ impl Pool {
             let before = slot.idle.len();
             slot.forget(id, &mut todo.gone);
             totals.idle -= before - slot.idle.len();
-            self.feed(&mut state, &mut todo);
-            self.plan(&mut state, origin, &mut todo);
+            self.feed(&mut state, now, &mut todo);
+            self.plan(&mut state, origin, now, &mut todo);
         }
         drop(state);
         self.carry_out(todo);
@@ -401,7 +412,7 @@ impl Pool {
         }
         if !slot.waiters.is_empty() {
             slot.share_out(now, &self.limits, &mut todo.gone);
-            self.plan(&mut state, origin, &mut todo);
+            self.plan(&mut state, origin, now, &mut todo);
             if state.slots.get(origin).is_some_and(|slot| !slot.waiters.is_empty()) {
                 self.make_room(&mut state, origin, &mut todo);
             }
@@ -412,11 +423,12 @@ impl Pool {
 
     /// Gives streams to those who wait, now that the peer has said how many there are.
     pub(crate) fn settled(self: &Arc<Self>, origin: &Origin) {
+        let now = Instant::now();
         let mut todo = Todo::default();
         let mut state = self.lock();
         let Some(slot) = state.slots.get_mut(origin) else { return };
-        slot.share_out(Instant::now(), &self.limits, &mut todo.gone);
-        self.plan(&mut state, origin, &mut todo);
+        slot.share_out(now, &self.limits, &mut todo.gone);
+        self.plan(&mut state, origin, now, &mut todo);
         drop(state);
         self.carry_out(todo);
     }
@@ -472,6 +484,19 @@ impl Drop for Waiting {
             slot.counts.waited(waiter.since.elapsed());
         }
     }
+}
+
+/// Looks at a line again when the calls in it have lost their patience.
+async fn hurry(pool: Weak<Pool>, origin: Origin) {
+    tokio::time::sleep(PATIENCE).await;
+    let Some(pool) = pool.upgrade() else { return };
+    let mut todo = Todo::default();
+    let mut state = pool.lock();
+    let Some(slot) = state.slots.get_mut(&origin) else { return };
+    slot.is_timed = false;
+    pool.plan(&mut state, &origin, Instant::now(), &mut todo);
+    drop(state);
+    pool.carry_out(todo);
 }
 
 /// Makes a connection for whoever is first in line when it is there.

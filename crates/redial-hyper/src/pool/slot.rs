@@ -3,7 +3,10 @@
 //! Plain data and decisions, under the pool's lock: nothing here waits, dials or closes a socket.
 //! Connections that are to be closed are handed out, and dropped when the lock is free again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use slab::Slab;
 use tokio::{sync::oneshot, time::Instant};
@@ -33,6 +36,8 @@ pub(super) struct Slot {
     pub(super) lent: Slab<Lent>,
     /// Whether it stands in line for a place among all connections.
     pub(super) is_starved: bool,
+    /// Whether the line is looked at again when its calls have lost their patience.
+    pub(super) is_timed: bool,
     pub(super) counts: PoolCounts,
 }
 
@@ -256,21 +261,26 @@ impl Slot {
         }
     }
 
-    /// Returns how many connections should be begun for the calls that wait.
+    /// Returns how many connections should be begun for the calls that wait, and whether more would
+    /// be if these calls had waited longer.
     ///
-    /// Never more than wait. No more at a time than are open, as each of these may come back first,
-    /// and one at a time where a connection serves many calls, or may turn out to.
-    pub(super) fn dials_wanted(&self, limits: &Limits) -> usize {
+    /// Never more than wait. At first a few, as connections that come back may serve the line before
+    /// new ones are made; a call that has waited for [`PATIENCE`] gets its own. One at a time where
+    /// a connection serves many calls, or may turn out to.
+    pub(super) fn dials_wanted(&self, now: Instant, limits: &Limits) -> (usize, bool) {
+        let room = limits.max_open_per_host.saturating_sub(self.open);
+        if self.waiters.len() <= self.dialing || room == 0 {
+            return (0, false);
+        }
         let is_alone = self.is_h2 == Some(false) || !limits.keeps_any();
-        let at_a_time = if is_alone {
-            (self.open - self.dialing).max(DIALS_MIN)
-        } else if self.shared.iter().any(Shared::is_unsettled) {
-            0
-        } else {
-            1
-        };
+        if !is_alone {
+            let is_wanted = self.dialing == 0 && !self.shared.iter().any(Shared::is_unsettled);
+            return (usize::from(is_wanted), false);
+        }
+        let impatient = self.waiters.values().take_while(|waiter| waiter.since + PATIENCE <= now);
+        let at_a_time = ((self.open - self.dialing) / 4).max(DIALS_MIN).max(impatient.count());
         let wanted = self.waiters.len().min(at_a_time).saturating_sub(self.dialing);
-        wanted.min(limits.max_open_per_host.saturating_sub(self.open))
+        (wanted.min(room), at_a_time < self.waiters.len())
     }
 
     /// Returns whether one more call may wait: for a connection that can still be made, or in the
@@ -366,6 +376,10 @@ pub(super) fn is_old(
     (limits.idle_timeout <= now.saturating_duration_since(since)).then_some(Reason::Idle)
 }
 
-/// How many connections may be begun at once where none is open yet. Enough to serve a burst, and
-/// few enough that the first of them serve it before the last are made.
-const DIALS_MIN: usize = 64;
+/// How many connections are begun at once for calls that came just now, where few are open. A burst
+/// of calls to a server that answers at once is then served by these, and not held up by the making
+/// of many more.
+const DIALS_MIN: usize = 8;
+/// How long a call waits for a connection to come back before one is made for it, at the most. A
+/// handshake with a server further away takes longer than this, and one with a near server less.
+pub(super) const PATIENCE: Duration = Duration::from_millis(5);

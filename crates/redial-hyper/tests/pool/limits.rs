@@ -47,6 +47,20 @@ async fn many_busy_calls_open_no_connection_twice() {
 }
 
 #[tokio::test]
+async fn a_burst_to_a_slow_server_gets_all_connections_that_may_be() {
+    let server = Server::start(None, 0, 1).await;
+    let transport = Transport::builder().max_open_per_host(100).build().unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..150 {
+        let (transport, url) = (transport.clone(), server.url.clone());
+        calls.spawn(async move { text(send(&transport, &url).await.unwrap()).await });
+    }
+    until(&transport, |total| (total.calls, total.waiting) == (100, 50)).await;
+    server.answers.add_permits(150);
+    assert_eq!(calls.join_all().await.len(), 150);
+}
+
+#[tokio::test]
 async fn an_upstream_that_never_answers_takes_no_more_than_its_share() {
     let hangs = Reply::hang();
     let drips = Reply::ok(vec![b'x'; 1 << 20]).slow(1, Duration::from_secs(1));
