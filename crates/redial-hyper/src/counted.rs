@@ -205,6 +205,11 @@ impl Wire {
         self.ledger.written.load(Ordering::Acquire)
     }
 
+    /// Returns whether this side has the socket still.
+    pub(crate) fn is_connected(&self) -> bool {
+        0 < self.tcp.strong_count()
+    }
+
     /// Asks the kernel, not the runtime: a close that has arrived but that no task has been woken
     /// for is seen.
     pub(crate) fn peer(&self) -> Peer {

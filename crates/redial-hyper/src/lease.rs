@@ -153,6 +153,11 @@ impl Connection {
         }
     }
 
+    /// Returns whether the socket is there still.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.wire.is_connected()
+    }
+
     /// Returns another handle to the same connection, if it speaks HTTP/2.
     pub(crate) fn share(&self) -> Option<Self> {
         let Sender::Http2(sender) = &self.sender else { return None };

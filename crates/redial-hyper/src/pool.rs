@@ -115,6 +115,7 @@ impl Pool {
             self.feed(&mut state, now, &mut todo);
             self.plan(&mut state, origin, now, &mut todo);
         }
+        state.forget(origin);
         drop(state);
         self.carry_out(todo);
     }
@@ -162,6 +163,11 @@ impl Pool {
             || !totals.bare.is_empty()
             || !slot.waiters.is_empty() && self.limits.max_open_per_host <= slot.open;
         let is_room = slot.idle.len() < self.limits.max_idle_per_host && !is_in_the_way;
+        if !connection.is_connected() {
+            // Its place has been taken back already, or will be next.
+            todo.gone.push(connection);
+            return false;
+        }
         if connection.is_h2() || !is_room || !self.limits.keeps_any() {
             connection.close_for(Reason::Limit);
             todo.gone.push(connection);
@@ -225,6 +231,16 @@ impl Pool {
 }
 
 impl State {
+    /// Forgets an origin without any connection, before the next sweep if there are many.
+    fn forget(&mut self, origin: &Origin) {
+        if self.slots.len() <= ORIGINS_KEPT || !self.slots.get(origin).is_some_and(Slot::is_empty) {
+            return;
+        }
+        if let Some(slot) = self.slots.remove(origin) {
+            self.totals.past.add(&slot.counts);
+        }
+    }
+
     /// Closes the HTTP/1.1 connection that has been idle longest.
     fn thin_out(&mut self, todo: &mut Todo) {
         let idle = self.slots.values_mut().filter(|slot| !slot.idle.is_empty());
@@ -235,3 +251,7 @@ impl State {
         self.totals.idle -= 1;
     }
 }
+
+/// From how many on an origin is forgotten with its last connection: what a crawl leaves behind
+/// until the next sweep is bounded.
+const ORIGINS_KEPT: usize = 1024;

@@ -20,8 +20,9 @@ impl Pool {
         let State { slots, totals, .. } = state;
         let Some(slot) = slots.get_mut(origin) else { return };
         let (wanted, is_withheld) = slot.dials_wanted(now, &self.limits);
-        if is_withheld && !slot.is_timed {
-            slot.is_timed = true;
+        // One that is overdue has died with its runtime.
+        if is_withheld && slot.timer.is_none_or(|due| due + PATIENCE < now) {
+            slot.timer = Some(now + PATIENCE);
             todo.timers.push(origin.clone());
         }
         let begun = wanted.min(self.limits.max_open.saturating_sub(totals.open));
@@ -134,6 +135,7 @@ impl Pool {
             self.feed(&mut state, now, &mut todo);
             self.plan(&mut state, origin, now, &mut todo);
         }
+        state.forget(origin);
         drop(state);
         self.carry_out(todo);
     }
@@ -146,7 +148,7 @@ async fn hurry(pool: Weak<Pool>, origin: Origin) {
     let mut todo = Todo::default();
     let mut state = pool.lock();
     let Some(slot) = state.slots.get_mut(&origin) else { return };
-    slot.is_timed = false;
+    slot.timer = None;
     pool.plan(&mut state, &origin, Instant::now(), &mut todo);
     drop(state);
     pool.carry_out(todo);

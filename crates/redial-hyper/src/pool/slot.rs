@@ -36,8 +36,8 @@ pub(super) struct Slot {
     pub(super) lent: Slab<Lent>,
     /// Whether it stands in line for a place among all connections.
     pub(super) is_starved: bool,
-    /// Whether the line is looked at again when its calls have lost their patience.
-    pub(super) is_timed: bool,
+    /// When the line is looked at again, as its calls have lost their patience then.
+    pub(super) timer: Option<Instant>,
     pub(super) counts: PoolCounts,
 }
 
@@ -322,7 +322,8 @@ impl Slot {
             }
         }
         let old = self.shared.extract_if(.., |shared| {
-            let reason = shared.reason_to_end(now, limits);
+            let dead = shared.connection.is_closed().then_some(Reason::Server);
+            let reason = shared.reason_to_end(now, limits).or(dead);
             reason.inspect(|reason| shared.connection.close_for(*reason)).is_some()
         });
         gone.extend(old.map(|shared| shared.connection));

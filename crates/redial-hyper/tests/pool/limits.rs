@@ -141,6 +141,20 @@ async fn idle_connections_are_limited_in_all_and_the_oldest_goes_first() {
     assert_eq!((total(&transport).idle, total(&transport).closed.limit), (2, 1));
 }
 
+#[tokio::test]
+async fn many_hosts_leave_a_bounded_trace() {
+    let transport = Transport::builder().build().unwrap();
+    let dead = redial_testkit::refused_addr();
+    for nth in 0..3000 {
+        // All of these are this machine (RFC 1122 §3.2.1.3), and refuse.
+        let url = format!("http://127.1.{}.{}:{}/", nth / 250, nth % 250 + 1, dead.port());
+        send(&transport, &url).await.unwrap_err();
+    }
+    let snapshot = transport.pool().snapshot();
+    assert!(snapshot.origins.len() <= 1025, "{}", snapshot.origins.len());
+    assert_eq!((snapshot.total.failed, snapshot.total.waits), (3000, 3000));
+}
+
 #[test]
 fn a_pool_without_connections_cannot_be_built() {
     for builder in [Transport::builder().max_open(0), Transport::builder().max_open_per_host(0)] {
