@@ -6,10 +6,10 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::{Ready, ready},
+    future::{self, Ready},
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use redial_core::Fault;
 use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
 
-use crate::{error::Error, origin::Origin};
+use crate::{error::Error, lease::Lease, origin::Origin};
 
 /// The body of an answer.
 ///
@@ -46,6 +46,8 @@ enum Kind {
 /// The body as it comes over the wire.
 pub(crate) struct Plain {
     incoming: Incoming,
+    /// Until the end of the body; dropped after it.
+    lease: Option<Lease>,
     origin: Origin,
 }
 
@@ -54,17 +56,42 @@ struct Answered(Option<Response<Plain>>);
 
 impl Body {
     /// Returns `answer` with its body as it comes over the wire.
-    pub(crate) fn plain(answer: Response<Incoming>, origin: Origin) -> Response<Self> {
-        answer.map(|incoming| Self { kind: Kind::Plain(Plain { incoming, origin }) })
+    pub(crate) fn plain(
+        answer: Response<Incoming>,
+        lease: Lease,
+        origin: Origin,
+    ) -> Response<Self> {
+        answer.map(|incoming| Self { kind: Kind::Plain(Plain::new(incoming, lease, origin)) })
     }
 
     /// Returns `answer` with its body decoded, and without the fields that tell of the encoding, if
     /// it is one that was asked for.
-    pub(crate) async fn decoded(answer: Response<Incoming>, origin: Origin) -> Response<Self> {
-        let answer = answer.map(|incoming| Plain { incoming, origin: origin.clone() });
+    pub(crate) async fn decoded(
+        answer: Response<Incoming>,
+        lease: Lease,
+        origin: Origin,
+    ) -> Response<Self> {
+        let answer = answer.map(|incoming| Plain::new(incoming, lease, origin.clone()));
         let answer = Decompression::new(Answered(Some(answer))).call(Request::new(())).await;
         let Ok(answer) = answer;
         answer.map(|body| Self { kind: Kind::Decoded(Box::pin(body), origin) })
+    }
+}
+
+impl Plain {
+    fn new(incoming: Incoming, lease: Lease, origin: Origin) -> Self {
+        let mut plain = Self { incoming, lease: Some(lease), origin };
+        if http_body::Body::is_end_stream(&plain) {
+            plain.finish();
+        }
+        plain
+    }
+
+    /// Brings the connection back.
+    fn finish(&mut self) {
+        if let Some(mut lease) = self.lease.take() {
+            lease.finish();
+        }
     }
 }
 
@@ -81,7 +108,7 @@ impl Service<Request<()>> for Answered {
     }
 
     fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(Ok(self.0.take().expect("the service lives for one call")))
+        future::ready(Ok(self.0.take().expect("the service lives for one call")))
     }
 }
 
@@ -93,8 +120,15 @@ impl http_body::Body for Plain {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        frame.map_err(|error| Error::reading(&self.origin, error))
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if matches!(frame, Some(Err(_))) {
+            if let Some(mut lease) = self.lease.take() {
+                lease.poison();
+            }
+        } else if frame.is_none() || self.incoming.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| Error::reading(&self.origin, error))))
     }
 
     fn is_end_stream(&self) -> bool {

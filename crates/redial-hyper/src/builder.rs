@@ -1,11 +1,13 @@
 //! What a transport is made of.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use redial::BoxError;
 
 use crate::{
     connect::Connector,
+    leak::{Leak, OnLeak},
+    limits::Limits,
     tls::{Roots, Tls},
     transport::{Settings, Transport},
 };
@@ -14,9 +16,8 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder {
-    connect_timeout: Duration,
-    idle_timeout: Duration,
-    max_idle_per_host: usize,
+    limits: Limits,
+    on_leak: Option<OnLeak>,
     versions: Versions,
     is_decompressing: bool,
     roots: Roots,
@@ -36,6 +37,9 @@ pub(crate) enum Versions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// [`Builder::max_open`] or [`Builder::max_open_per_host`] is 0.
+    #[error("max_open and max_open_per_host must be at least 1")]
+    NoConnections,
     /// The PEM given as [`Roots`] holds no certificate at all.
     #[error("the pem given as roots holds no certificate")]
     NoCertificate,
@@ -52,9 +56,8 @@ pub enum BuildError {
 impl Builder {
     pub(crate) fn new() -> Self {
         Self {
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(30),
-            max_idle_per_host: 64,
+            limits: Limits::default(),
+            on_leak: None,
             versions: Versions::Both,
             is_decompressing: true,
             roots: Roots::default(),
@@ -62,11 +65,21 @@ impl Builder {
         }
     }
 
-    /// Sets how long making a connection may take: name resolution, TCP and TLS together, and the
-    /// wait for another call that makes an HTTP/2 connection to share. The default of 5 s leaves
-    /// room for two lost SYN packets (1 s and 2 s, RFC 6298 §2).
+    /// Sets how long making a connection may take: name resolution, TCP and TLS together. The
+    /// default of 5 s leaves room for two lost SYN packets (1 s and 2 s, RFC 6298 §2).
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.limits.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a call may wait for a connection, be it one that another call brings back or
+    /// one that is made. Unless set it is the [`connect_timeout`](Self::connect_timeout): a call
+    /// that would wait so long for a new connection may wait as long for any.
+    ///
+    /// The call fails with `Rejected` if as many connections are open as may be, and with
+    /// `ConnectTimeout` otherwise.
+    pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.acquire_timeout = Some(timeout);
         self
     }
 
@@ -74,14 +87,73 @@ impl Builder {
     /// is below what common servers and load balancers wait (60 s and more), so that it is seldom
     /// the server that closes first.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
+        self.limits.idle_timeout = timeout;
         self
     }
 
-    /// Sets how many idle HTTP/1.1 connections are kept for one origin; 0 keeps none. The default of
-    /// 64 bounds what a burst leaves behind. Connections in use are not limited by it.
+    /// Sets how old a connection may become before it gets no more requests; 0 sets no limit. Each
+    /// one's own limit is up to a tenth shorter, so that those of a burst do not end at once. The
+    /// default of 30 min lets a name that points elsewhere, and servers that were added, be noticed,
+    /// at a cost that cannot be measured.
+    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
+        self.limits.max_lifetime = lifetime;
+        self
+    }
+
+    /// Sets how many connections may be open in all, those being made included; at least 1. The
+    /// default of 4096 is eight hosts at their most. Where the system allows fewer open files
+    /// (`ulimit -n`), that limit is met first, as `ConnectFailed`.
+    pub fn max_open(mut self, max: usize) -> Self {
+        self.limits.max_open = max;
+        self
+    }
+
+    /// Sets how many connections may be open to one host (scheme, name and port), those being made
+    /// included; at least 1. Calls above it wait in line. With the default of 512 one host cannot
+    /// take all of the 1024 open files that most systems allow, however slowly it answers.
+    pub fn max_open_per_host(mut self, max: usize) -> Self {
+        self.limits.max_open_per_host = max;
+        self
+    }
+
+    /// Sets how many idle HTTP/1.1 connections are kept in all; 0 keeps none. The default is 1024.
+    /// One more closes the one that has been idle longest.
+    pub fn max_idle(mut self, max: usize) -> Self {
+        self.limits.max_idle = max;
+        self
+    }
+
+    /// Sets how many idle HTTP/1.1 connections are kept for one host; 0 keeps none. The default of
+    /// 512 is as many as may be open: between two calls of a busy client a connection is idle for
+    /// an instant, and closing it then costs a handshake. What a burst leaves behind goes after the
+    /// [`idle_timeout`](Self::idle_timeout).
     pub fn max_idle_per_host(mut self, max: usize) -> Self {
-        self.max_idle_per_host = max;
+        self.limits.max_idle_per_host = max;
+        self
+    }
+
+    /// Sets how many calls to one host may wait while as many connections are open as may be. One
+    /// more is refused at once; with 0 none waits. The default of 8192 is what 512 connections work
+    /// off within the default [`acquire_timeout`](Self::acquire_timeout) at 300 ms a call.
+    pub fn max_waiting_per_host(mut self, max: usize) -> Self {
+        self.limits.max_waiting_per_host = max;
+        self
+    }
+
+    /// Sets after how long a call that has a connection is reported as a [`Leak`]; 0 reports none.
+    /// The default of 5 min is above what an ordinary call, a long poll or a slow body takes. The
+    /// call goes on: it may be a stream that is meant to last.
+    ///
+    /// Each is reported once, as a `tracing` event of level `WARN`, and to
+    /// [`on_leak`](Self::on_leak).
+    pub fn leak_after(mut self, age: Duration) -> Self {
+        self.limits.leak_after = age;
+        self
+    }
+
+    /// Sets who is told of leaks. It is called in the pool's task, so it should not block.
+    pub fn on_leak(mut self, observe: impl Fn(&Leak) + Send + Sync + 'static) -> Self {
+        self.on_leak = Some(OnLeak { observe: Arc::new(observe) });
         self
     }
 
@@ -128,18 +200,16 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// If [`roots`](Self::roots) was given PEM without a usable certificate in it.
+    /// If [`roots`](Self::roots) was given PEM without a usable certificate in it, or no connection
+    /// may be open.
     pub fn build(self) -> Result<Transport, BuildError> {
+        if self.limits.max_open == 0 || self.limits.max_open_per_host == 0 {
+            return Err(BuildError::NoConnections);
+        }
         let tls = Tls::new(&self.roots, self.versions.alpn())?;
-        let settings = Settings {
-            connect_timeout: self.connect_timeout,
-            idle_timeout: self.idle_timeout,
-            max_idle_per_host: self.max_idle_per_host,
-            is_decompressing: self.is_decompressing,
-            is_h2_only: self.versions == Versions::Http2,
-        };
+        let settings = Settings { limits: self.limits, is_decompressing: self.is_decompressing };
         let connector = Connector::new(self.overrides, tls, self.versions);
-        Ok(Transport::new(connector, settings))
+        Ok(Transport::new(connector, settings, self.on_leak))
     }
 }
 

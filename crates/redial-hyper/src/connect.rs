@@ -12,6 +12,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
     vec,
 };
 
@@ -57,6 +58,10 @@ pub(crate) enum ConnectError {
     Tls(#[from] TlsError),
     #[error("http/2 cannot be started")]
     Handshake(#[source] hyper::Error),
+    #[error("connecting did not end within {after:?}")]
+    Timeout { after: Duration },
+    #[error("the runtime that made the connection has ended")]
+    Ended,
     #[error(transparent)]
     Target(#[from] InvalidTarget),
 }
@@ -88,6 +93,15 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         Self { tcp, tls, versions }
+    }
+
+    /// Returns whether connections to `origin` are shared, as far as that is known beforehand.
+    pub(crate) fn is_h2(&self, origin: &Origin) -> Option<bool> {
+        match self.versions {
+            Versions::Http2 => Some(true),
+            Versions::Both if origin.is_tls() => None,
+            Versions::Both | Versions::Http1 => Some(false),
+        }
     }
 
     /// Connects to `origin`; the caller says how long this may take.

@@ -9,17 +9,20 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
+use redial_core::Fault;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
+
+use crate::{pool::Permit, snapshot::Reason};
 
 /// A TCP socket that can be looked at while a connection task owns it.
 #[derive(Clone, Debug)]
@@ -38,13 +41,35 @@ pub(crate) enum Stream {
 #[derive(Debug)]
 pub(crate) struct Counted {
     stream: Stream,
-    written: Arc<AtomicU64>,
+    ledger: Arc<Ledger>,
+    /// Last, so that the socket is closed when its place in the pool becomes free.
+    permit: Option<Permit>,
+}
+
+/// What is written down about a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    written: AtomicU64,
+    /// Why it is closed, if that was decided here.
+    reason: Mutex<Option<Reason>>,
+    /// What its task ended by, if that was a failure.
+    fault: OnceLock<Fault>,
+    hearing: Hearing,
+}
+
+/// What the peer allows over HTTP/2.
+#[derive(Debug, Default)]
+struct Hearing {
+    /// One of `SILENT`, `HEARD` and `SETTLED`.
+    progress: AtomicU8,
+    streams_max: AtomicUsize,
+    waker: Mutex<Option<Waker>>,
 }
 
 /// A view of a connection from outside: how much was written, and whether the peer is still there.
 #[derive(Clone, Debug)]
 pub(crate) struct Wire {
-    written: Arc<AtomicU64>,
+    ledger: Arc<Ledger>,
     /// Weak, so that looking never keeps a connection open that its task has let go.
     tcp: Weak<TcpStream>,
 }
@@ -69,23 +94,120 @@ impl Socket {
 impl Counted {
     /// Starts to count what `stream` takes; `socket` is the one beneath it.
     pub(crate) fn new(stream: Stream, socket: &Socket) -> (Self, Wire) {
-        let written = Arc::new(AtomicU64::new(0));
-        let wire = Wire { written: Arc::clone(&written), tcp: Arc::downgrade(&socket.tcp) };
-        (Self { stream, written }, wire)
+        let ledger = Arc::new(Ledger::default());
+        let wire = Wire { ledger: Arc::clone(&ledger), tcp: Arc::downgrade(&socket.tcp) };
+        (Self { stream, ledger, permit: None }, wire)
+    }
+
+    /// Keeps `permit` until the socket is closed, whoever has it then.
+    pub(crate) fn hold(&mut self, mut permit: Permit) -> u64 {
+        let id = permit.open(&self.ledger);
+        self.permit = Some(permit);
+        id
     }
 
     fn count(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = result {
-            self.written.fetch_add(bytes as u64, Ordering::Release);
+            self.ledger.written.fetch_add(bytes as u64, Ordering::Release);
         }
         result
     }
 }
 
+impl Ledger {
+    /// Returns why the connection was closed; the server did it where nobody here wanted it.
+    pub(crate) fn reason(&self) -> Reason {
+        self.decided().unwrap_or(Reason::Server)
+    }
+
+    fn decided(&self) -> MutexGuard<'_, Option<Reason>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hearing {
+    /// Notes that the peer is about to be read from again. The frames read before have been dealt
+    /// with then, and `SETTINGS` is the first of them (RFC 9113 §3.4).
+    fn reads(&self) {
+        if self.progress.load(Ordering::Relaxed) != HEARD {
+            return;
+        }
+        self.progress.store(SETTLED, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn hears(&self) {
+        let (from, to) = (SILENT, HEARD);
+        let _ = self.progress.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.progress.load(Ordering::Acquire) == SETTLED
+    }
+}
+
 impl Wire {
+    /// Notes why the connection is closed; the first reason counts.
+    pub(crate) fn close_for(&self, reason: Reason) {
+        self.ledger.decided().get_or_insert(reason);
+    }
+
+    /// Takes the reason back: the connection stays.
+    pub(crate) fn stay(&self) {
+        *self.ledger.decided() = None;
+    }
+
+    /// Notes what the connection's task ended by.
+    pub(crate) fn end_by(&self, fault: Fault) {
+        let _ = self.ledger.fault.set(fault);
+        if fault == Fault::Protocol {
+            self.close_for(Reason::Error);
+        }
+    }
+
+    pub(crate) fn ended_by(&self) -> Option<Fault> {
+        self.ledger.fault.get().copied()
+    }
+
+    /// Returns whether the peer's first `SETTINGS` are known; if they are not, `waker` is woken
+    /// when they are.
+    pub(crate) fn poll_settled(&self, waker: &Waker) -> bool {
+        let hearing = &self.ledger.hearing;
+        if hearing.is_settled() {
+            return true;
+        }
+        let mut kept = hearing.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(waker.clone());
+        drop(kept);
+        hearing.is_settled()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.ledger.hearing.is_settled()
+    }
+
+    /// Sets how many streams the peer allows at a time.
+    pub(crate) fn allow_streams(&self, max: usize) {
+        self.ledger.hearing.streams_max.store(max, Ordering::Relaxed);
+    }
+
+    /// Returns how many streams the peer allows at a time: one, until it has said.
+    pub(crate) fn streams_max(&self) -> usize {
+        let max = self.ledger.hearing.streams_max.load(Ordering::Relaxed);
+        if self.is_settled() { max } else { 1 }
+    }
+
     /// Returns how many bytes were written so far.
     pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
+        self.ledger.written.load(Ordering::Acquire)
+    }
+
+    /// Returns whether this side has the socket still.
+    pub(crate) fn is_connected(&self) -> bool {
+        0 < self.tcp.strong_count()
     }
 
     /// Asks the kernel, not the runtime: a close that has arrived but that no task has been woken
@@ -175,7 +297,13 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, buffer))
+        self.ledger.hearing.reads();
+        let before = buffer.filled().len();
+        let result = either!(self, stream => stream.poll_read(cx, buffer));
+        if before < buffer.filled().len() {
+            self.ledger.hearing.hears();
+        }
+        result
     }
 }
 
@@ -213,6 +341,10 @@ impl AsyncWrite for Counted {
         either!(self, stream => stream.poll_shutdown(cx))
     }
 }
+
+const SILENT: u8 = 0;
+const HEARD: u8 = 1;
+const SETTLED: u8 = 2;
 
 #[cfg(test)]
 mod tests {

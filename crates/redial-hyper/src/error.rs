@@ -10,6 +10,7 @@ use crate::{
     fault,
     lease::Unanswered,
     origin::{InvalidTarget, Origin},
+    pool::AcquireError,
     request::Failure,
 };
 
@@ -36,11 +37,23 @@ enum Why {
     Rejected(Rejection),
 }
 
-/// No connection was made in the time that the builder gave.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("connecting did not end within {after:?}")]
-struct ConnectTimeout {
-    after: Duration,
+/// The pool had no connection for a call; the [`source`](StdError::source) of an [`Error`] whose
+/// fault is `Rejected`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolExhausted {
+    /// As many calls wait for a connection to the host as may.
+    #[error("{max_waiting_per_host} calls wait for a connection already")]
+    QueueFull {
+        /// How many may wait.
+        max_waiting_per_host: usize,
+    },
+    /// As many connections are open as may be, and none became free in time.
+    #[error("all connections that may be open are in use, and none was free within {after:?}")]
+    Timeout {
+        /// How long the call waited.
+        after: Duration,
+    },
 }
 
 impl Error {
@@ -79,13 +92,18 @@ impl Error {
         Self::failed((Fault::InvalidRequest, Proof::NothingWritten), None, error)
     }
 
-    pub(crate) fn connecting(origin: &Origin, error: ConnectError) -> Self {
+    fn connecting(origin: &Origin, error: ConnectError) -> Self {
         Self::failed((fault::connecting(&error), Proof::NoConnection), Some(origin), error)
     }
 
-    pub(crate) fn connect_timeout(origin: &Origin, after: Duration) -> Self {
-        let told = (Fault::ConnectTimeout, Proof::NoConnection);
-        Self::failed(told, Some(origin), ConnectTimeout { after })
+    /// Says that the pool had no connection.
+    pub(crate) fn acquiring(origin: &Origin, error: AcquireError) -> Self {
+        match error {
+            AcquireError::Connect(error) => Self::connecting(origin, error),
+            AcquireError::Exhausted(error) => {
+                Self::failed((Fault::Rejected, Proof::NoConnection), Some(origin), error)
+            }
+        }
     }
 
     /// Says why no answer came over a connection, from hyper's error and from what was written.
@@ -97,6 +115,10 @@ impl Error {
                 if nothing_written && ended.is_reused =>
             {
                 Fault::StaleConnection
+            }
+            // The connection made no sense before the request came, and was only gone after that.
+            (None, Fault::ConnectionClosed) if ended.before == Some(Fault::Protocol) => {
+                Fault::Protocol
             }
             (None, fault) => fault,
         };
@@ -168,6 +190,7 @@ impl fmt::Display for Error {
             Fault::ConnectionClosed => {
                 write!(f, "{origin} closed the connection without an answer")
             }
+            Fault::Rejected => write!(f, "the pool has no connection to {origin} for this call"),
             Fault::RefusedStream => write!(f, "{origin} refused the stream unprocessed"),
             Fault::Goaway => write!(f, "{origin} went away without processing the stream"),
             Fault::StreamReset => write!(f, "{origin} reset the stream"),
@@ -206,10 +229,23 @@ mod tests {
     #[test]
     fn a_timeout_says_how_long_and_for_whom() {
         let origin = Origin::of(&http::Uri::from_static("http://a.example:81/x")).unwrap();
-        let error = Error::connect_timeout(&origin, Duration::from_millis(250));
+        let after = Duration::from_millis(250);
+        let error = Error::connecting(&origin, ConnectError::Timeout { after });
         assert_eq!(error.to_string(), "no connection to http://a.example:81 was made in time");
         assert_eq!(error.source().unwrap().to_string(), "connecting did not end within 250ms");
         assert_eq!(error.diagnose().proof, Proof::NoConnection);
         assert!(error.rejection().is_none());
+    }
+
+    #[test]
+    fn an_exhausted_pool_is_our_own_refusal_and_sends_nothing() {
+        let origin = Origin::of(&http::Uri::from_static("http://a.example/")).unwrap();
+        let full = PoolExhausted::QueueFull { max_waiting_per_host: 3 };
+        let error = Error::acquiring(&origin, AcquireError::Exhausted(full));
+        assert_eq!((error.fault(), error.proof()), (Fault::Rejected, Proof::NoConnection));
+        let text = "the pool has no connection to http://a.example for this call";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(error.source().unwrap().downcast_ref(), Some(&full));
+        assert_eq!(full.to_string(), "3 calls wait for a connection already");
     }
 }

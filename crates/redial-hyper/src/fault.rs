@@ -16,7 +16,8 @@ pub(crate) fn connecting(error: &ConnectError) -> Fault {
     match error {
         ConnectError::Resolve(_) => Fault::Dns,
         ConnectError::Tcp(error) => tcp(error.as_ref()),
-        ConnectError::Handshake(_) => Fault::ConnectFailed,
+        ConnectError::Handshake(_) | ConnectError::Ended => Fault::ConnectFailed,
+        ConnectError::Timeout { .. } => Fault::ConnectTimeout,
         ConnectError::Target(_) | ConnectError::Tls(TlsError::ServerName(_)) => {
             Fault::InvalidRequest
         }

@@ -3,21 +3,31 @@
 //! A connection's task owns the socket; what is kept here is the way to hand it requests and a view
 //! of its wire. HTTP/1.1 connections are lent to one call at a time, HTTP/2 connections are shared.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    hash::{BuildHasher, RandomState},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use redial_core::Fault;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     connect::{ConnectError, Dialed},
     counted::{Peer, Wire},
+    fault,
     origin::Origin,
-    pool::Pool,
+    pool::{Grant, Pool},
     request::Outgoing,
+    snapshot::Reason,
 };
 
 /// A connection whose task runs.
@@ -25,6 +35,8 @@ use crate::{
 pub(crate) struct Connection {
     /// Grows with every connection made: the newer, the higher.
     pub(crate) id: u64,
+    /// When it is too old to be given to anybody.
+    pub(crate) expires: Option<Instant>,
     sender: Sender,
     wire: Wire,
 }
@@ -35,13 +47,26 @@ enum Sender {
     Http2(http2::SendRequest<Outgoing>),
 }
 
-/// The right to send one request over a connection.
+/// The right to send one request over a connection, and to read its answer.
+///
+/// Dropping it brings the connection back if it can be used again, and closes it otherwise.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    connection: Connection,
-    is_reused: bool,
-    /// Where the connection goes when it is free again; nowhere if it serves one call only.
-    home: Option<(Arc<Pool>, Origin)>,
+    grant: Option<Grant>,
+    stage: Stage,
+    pool: Arc<Pool>,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    Unused,
+    Sent,
+    /// The head of the answer is there.
+    Answered,
+    /// The answer is there to its end.
+    Through,
+    Broken,
 }
 
 /// A request that brought no answer.
@@ -55,26 +80,56 @@ pub(crate) struct Unanswered {
     pub(crate) wrote: bool,
     /// Whether the connection had served another request before.
     pub(crate) is_reused: bool,
+    /// What the connection had ended by, if it was over when the request came.
+    pub(crate) before: Option<Fault>,
 }
 
 impl Connection {
     /// Starts HTTP on a connection that was just made.
-    pub(crate) async fn start(id: u64, dialed: Dialed) -> Result<Self, ConnectError> {
-        let io = TokioIo::new(dialed.stream);
-        let sender = if dialed.is_h2 {
+    pub(crate) async fn start(
+        id: u64,
+        dialed: Dialed,
+        pool: &Arc<Pool>,
+        origin: &Origin,
+    ) -> Result<Self, ConnectError> {
+        let Dialed { stream, wire, is_h2 } = dialed;
+        let io = TokioIo::new(stream);
+        let sender = if is_h2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             let started = builder.timer(TokioTimer::new()).handshake(io).await;
-            let (sender, task) = started.map_err(ConnectError::Handshake)?;
+            let (sender, mut task) = started.map_err(ConnectError::Handshake)?;
+            let (seen, mut pool) = (wire.clone(), Some((Arc::downgrade(pool), origin.clone())));
             // How a connection ends is told to the calls on it.
-            tokio::spawn(async move { drop(task.await) });
+            tokio::spawn(poll_fn(move |cx| {
+                let ended = Pin::new(&mut task).poll(cx);
+                if let Poll::Ready(Err(error)) = &ended {
+                    seen.end_by(fault::answering(error));
+                }
+                seen.allow_streams(task.current_max_send_streams());
+                if pool.is_some() && seen.poll_settled(cx.waker()) {
+                    seen.allow_streams(task.current_max_send_streams());
+                    let told =
+                        pool.take().and_then(|(pool, origin)| Some((pool.upgrade()?, origin)));
+                    told.inspect(|(pool, origin)| pool.settled(origin));
+                }
+                ended.map(drop)
+            }));
             Sender::Http2(sender)
         } else {
             let started = http1::Builder::new().handshake(io).await;
             let (sender, task) = started.map_err(ConnectError::Handshake)?;
-            tokio::spawn(async move { drop(task.with_upgrades().await) });
+            let (mut task, seen) = (task.with_upgrades(), wire.clone());
+            tokio::spawn(poll_fn(move |cx| {
+                let ended = Pin::new(&mut task).poll(cx);
+                if let Poll::Ready(Err(error)) = &ended {
+                    seen.end_by(fault::answering(error));
+                }
+                ended.map(drop)
+            }));
             Sender::Http1(sender)
         };
-        Ok(Self { id, sender, wire: dialed.wire })
+        let expires = pool.limits().lifetime(RandomState::new().hash_one(id));
+        Ok(Self { id, expires: expires.map(|after| Instant::now() + after), sender, wire })
     }
 
     pub(crate) fn is_h2(&self) -> bool {
@@ -86,36 +141,73 @@ impl Connection {
     /// Over HTTP/1.1 bytes that nobody asked for are no answer, and their connection is done with
     /// (RFC 9112 §9.2); over HTTP/2 there are always frames.
     pub(crate) fn is_usable(&self) -> bool {
+        let is_quiet = |peer| if self.is_h2() { peer != Peer::Gone } else { peer == Peer::Quiet };
+        !self.is_closed() && is_quiet(self.wire.peer())
+    }
+
+    /// Returns whether the connection's task has ended, or will not take another request.
+    pub(crate) fn is_closed(&self) -> bool {
         match &self.sender {
-            Sender::Http1(sender) => !sender.is_closed() && self.wire.peer() == Peer::Quiet,
-            Sender::Http2(sender) => !sender.is_closed() && self.wire.peer() != Peer::Gone,
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
         }
+    }
+
+    /// Returns whether the socket is there still.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.wire.is_connected()
     }
 
     /// Returns another handle to the same connection, if it speaks HTTP/2.
     pub(crate) fn share(&self) -> Option<Self> {
         let Sender::Http2(sender) = &self.sender else { return None };
         let sender = Sender::Http2(sender.clone());
-        Some(Self { id: self.id, sender, wire: self.wire.clone() })
+        Some(Self { sender, wire: self.wire.clone(), ..*self })
+    }
+
+    /// Returns how many streams the peer allows at a time, for all it has said.
+    pub(crate) fn streams_max(&self) -> usize {
+        self.wire.streams_max()
+    }
+
+    /// Returns whether the peer has said how many streams it allows.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.wire.is_settled()
+    }
+
+    /// Notes why the connection will be closed; the first reason counts.
+    pub(crate) fn close_for(&self, reason: Reason) {
+        self.wire.close_for(reason);
+    }
+
+    /// Returns whether another request can follow the one before: it was sent to its end, and so
+    /// was its answer.
+    fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(_) => true,
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), hyper::Error> {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await,
+            Sender::Http2(_) => Ok(()),
+        }
     }
 }
 
 impl Lease {
-    /// Lends a connection that was just made.
-    pub(crate) fn new(connection: Connection, home: Option<(Arc<Pool>, Origin)>) -> Self {
-        Self { connection, is_reused: false, home }
-    }
-
-    /// Lends a connection that other requests went over, or may have.
-    pub(crate) fn reused(connection: Connection, home: (Arc<Pool>, Origin)) -> Self {
-        Self { connection, is_reused: true, home: Some(home) }
+    pub(crate) fn new(grant: Grant, pool: Arc<Pool>, origin: Origin) -> Self {
+        Self { grant: Some(grant), stage: Stage::Unused, pool, origin }
     }
 
     pub(crate) fn is_h2(&self) -> bool {
-        self.connection.is_h2()
+        self.grant.as_ref().is_some_and(|grant| grant.connection.is_h2())
     }
 
-    /// Sends `request` and waits for the head of its answer.
+    /// Sends `request` and waits for the head of its answer. The lease is to be kept until the end
+    /// of its body.
     ///
     /// # Cancellation
     ///
@@ -123,59 +215,99 @@ impl Lease {
     pub(crate) async fn send(
         mut self,
         request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let before = self.connection.wire.written();
-        let answer = match &mut self.connection.sender {
+    ) -> Result<(Response<Incoming>, Self), Unanswered> {
+        self.stage = Stage::Sent;
+        let Grant { connection, is_reused, .. } =
+            self.grant.as_mut().expect("a lease has its connection until it is dropped");
+        let (before, is_reused) = (connection.wire.written(), *is_reused);
+        let answer = match &mut connection.sender {
             Sender::Http1(sender) => sender.try_send_request(request).await,
             Sender::Http2(sender) => sender.try_send_request(request).await,
         };
-        match answer {
+        let mut error = match answer {
             Ok(answer) => {
-                self.give_back();
-                Ok(answer)
+                self.stage = Stage::Answered;
+                return Ok((answer, self));
             }
-            Err(error) => Err(self.unanswered(before, error)),
-        }
-    }
-
-    fn unanswered(&self, before: u64, mut error: TrySendError<Request<Outgoing>>) -> Unanswered {
-        let request = error.take_message();
-        let wrote = self.connection.wire.written() > before;
-        Unanswered { error: error.into_error(), request, wrote, is_reused: self.is_reused }
-    }
-
-    /// Puts an HTTP/1.1 connection back as soon as request and answer are through.
-    fn give_back(self) {
-        let Some((pool, origin)) = self.home else { return };
-        let Connection { id, sender: Sender::Http1(mut sender), wire } = self.connection else {
-            return;
+            Err(error) => error,
         };
-        if sender.is_ready() {
-            pool.put(origin, Connection { id, sender: Sender::Http1(sender), wire });
-            return;
+        let wrote = connection.wire.written() > before;
+        let request = error.take_message();
+        let before = connection.wire.ended_by().filter(|_| request.is_some() || !wrote);
+        self.poison();
+        Err(Unanswered { error: error.into_error(), request, wrote, is_reused, before })
+    }
+
+    /// Says that the connection's framing cannot be trusted any more. An HTTP/2 connection that is
+    /// wrong is ended by its task; what is wrong with a stream ends with it.
+    pub(crate) fn poison(&mut self) {
+        self.stage = Stage::Broken;
+    }
+
+    /// Says that the answer was read to its end.
+    pub(crate) fn finish(&mut self) {
+        self.stage = Stage::Through;
+    }
+
+    /// Brings back `grant`, whose request and answer are through or soon will be.
+    fn free(pool: &Arc<Pool>, origin: &Origin, mut grant: Grant) {
+        if grant.connection.is_ready() {
+            grant.connection.wire.stay();
+            return pool.put(origin, grant);
         }
-        tokio::spawn(async move {
-            if sender.ready().await.is_ok() {
-                pool.put(origin, Connection { id, sender: Sender::Http1(sender), wire });
+        let Ok(runtime) = Handle::try_current() else {
+            return pool.discard(origin, grant, Reason::Abandoned);
+        };
+        let (pool, origin) = (Arc::clone(pool), origin.clone());
+        runtime.spawn(async move {
+            if grant.connection.ready().await.is_ok() {
+                grant.connection.wire.stay();
+                pool.put(&origin, grant);
+            } else {
+                pool.discard(&origin, grant, Reason::Server);
             }
         });
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(grant) = self.grant.take() else { return };
+        let (pool, origin) = (&self.pool, &self.origin);
+        match self.stage {
+            _ if grant.is_fresh => pool.discard(origin, grant, Reason::Fresh),
+            _ if grant.connection.is_h2() => pool.release(origin, &grant),
+            Stage::Unused => pool.put(origin, grant),
+            Stage::Sent => pool.discard(origin, grant, Reason::Abandoned),
+            Stage::Answered => {
+                // hyper closes it, unless the rest of the body has come already.
+                grant.connection.close_for(Reason::Abandoned);
+                Self::free(pool, origin, grant);
+            }
+            Stage::Through => Self::free(pool, origin, grant),
+            Stage::Broken => pool.discard(origin, grant, Reason::Error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, time::Duration};
+    use std::{collections::HashMap, net::TcpListener, time::Duration};
 
     use bytes::Bytes;
     use http_body_util::Full;
     use redial::Diagnosis;
-    use redial_core::{Fault, Proof};
+    use redial_core::Proof;
 
     use super::*;
     use crate::{
+        builder::Versions,
+        connect::Connector,
         counted::{Counted, Socket, Stream},
         error::Error,
+        limits::Limits,
         request::Target,
+        tls::{Roots, Tls},
     };
 
     /// Starts a connection, and lets the peer end it in a way that the kernel knows and the
@@ -188,7 +320,9 @@ mod tests {
         let socket = Socket::new(tcp);
         let (stream, wire) = Counted::new(Stream::Plain(socket.clone()), &socket);
         drop(socket);
-        let connection = Connection::start(1, Dialed { stream, wire, is_h2 }).await.unwrap();
+        let (pool, origin) = pool();
+        let dialed = Dialed { stream, wire, is_h2 };
+        let connection = Connection::start(1, dialed, &pool, &origin).await.unwrap();
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -212,7 +346,14 @@ mod tests {
 
     fn pool() -> (Arc<Pool>, Origin) {
         let origin = Origin::of(&http::Uri::from_static("http://shop.test/")).unwrap();
-        (Arc::new(Pool::new(Duration::from_secs(1), 1)), origin)
+        let tls = Tls::new(&Roots::default(), &[]).unwrap();
+        let connector = Connector::new(HashMap::new(), tls, Versions::Http1);
+        (Arc::new(Pool::new(connector, Limits::default(), None)), origin)
+    }
+
+    fn lease(connection: Connection, is_reused: bool) -> Lease {
+        let (pool, origin) = pool();
+        Lease::new(Grant::of(connection, is_reused), pool, origin)
     }
 
     #[tokio::test]
@@ -224,9 +365,7 @@ mod tests {
             for (is_reused, fault) in table {
                 let (connection, peer) = dead(is_h2, true).await;
                 drop(peer);
-                let mut lease = Lease::reused(connection, pool());
-                lease.is_reused = is_reused;
-                let told = send(lease).await;
+                let told = send(lease(connection, is_reused)).await;
                 assert_eq!((told.fault, told.proof), (fault, Proof::NothingWritten), "{is_h2}");
             }
         }
@@ -242,7 +381,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(!connection.is_usable());
-        let told = send(Lease::reused(connection, pool())).await;
+        let told = send(lease(connection, true)).await;
         assert_eq!(told, Fault::StaleConnection.into());
     }
 
@@ -250,7 +389,7 @@ mod tests {
     async fn what_was_written_into_a_closed_connection_counts_as_sent() {
         let (connection, peer) = dead(false, false).await;
         drop(peer);
-        let told = send(Lease::reused(connection, pool())).await;
+        let told = send(lease(connection, true)).await;
         assert_eq!(told.proof, Proof::Sent);
     }
 }

@@ -39,6 +39,7 @@
 //! | what happened | fault | evidence |
 //! |---|---|---|
 //! | no name, no connection, no TLS | `Dns`, `ConnectionRefused`, `ConnectFailed`, `ConnectTimeout`, `Tls`, `TlsCertificate` | never sent |
+//! | no connection was free in time, or too many calls wait for one | `Rejected` | never sent |
 //! | the connection died before a byte of the request was written | `StaleConnection`; `ConnectionReset`, `ConnectionClosed` on a new one | never sent |
 //! | the server refused the stream, or went away below it | `RefusedStream`, `Goaway` | rejected unprocessed |
 //! | it died, or made no sense, after a byte was written | `ConnectionReset`, `ConnectionClosed`, `StreamReset`, `Protocol` | may be applied |
@@ -51,11 +52,26 @@
 //! and the request goes over a connection made since: the caller never sees it, whatever the method.
 //! If it was begun and not a byte could be written, the caller sees `StaleConnection`, never sent.
 //!
+//! # The pool
+//!
+//! A call takes an idle connection, or waits in line for whatever comes first: one that another call
+//! brings back, or a new one. The line is fair and bounded, and so is everything else: connections
+//! for one host and in all, open and idle, their age, and the wait; [`Builder`] has the numbers. A
+//! call that got none was not sent: its fault is `Rejected`, with [`PoolExhausted`] as its cause.
+//!
+//! - The connection belongs to the call until its answer's body has ended or is dropped. One that
+//!   was not read to its end, whose framing was wrong, or on which anything failed is closed.
+//! - HTTP/2 connections are shared for as long as the peer's `SETTINGS_MAX_CONCURRENT_STREAMS`
+//!   allows; then another is made.
+//! - A connection that is being made belongs to nobody: if the call that it was begun for is gone,
+//!   it serves the next.
+//! - A call that has its connection for very long is reported once as a [`Leak`], with its place
+//!   in the program; [`Transport::pool`] counts all that happens.
+//!
 //! # What is not here
 //!
 //! No retries of what was sent, no redirects, no cookies, no headers of its own but
-//! `Accept-Encoding`: these are layers. Informational answers (1xx) are skipped. There is no limit
-//! on the connections in use.
+//! `Accept-Encoding`: these are layers. Informational answers (1xx) are skipped.
 
 mod builder;
 mod tls;
@@ -64,8 +80,11 @@ mod connect;
 mod counted;
 mod origin;
 
+mod leak;
 mod lease;
+mod limits;
 mod pool;
+mod snapshot;
 
 mod body;
 mod request;
@@ -77,7 +96,9 @@ mod fault;
 pub use crate::{
     body::Body,
     builder::{BuildError, Builder},
-    error::Error,
+    error::{Error, PoolExhausted},
+    leak::{CallSite, Leak},
+    snapshot::{ClosedCounts, PoolCounts, PoolHandle, PoolSnapshot},
     tls::Roots,
     transport::{ResponseFuture, Transport},
 };

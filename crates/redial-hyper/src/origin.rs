@@ -3,7 +3,12 @@
 //! Connections are kept by origin. Names are compared without regard to case, a default port is the
 //! same as none, and user information takes no part and is never sent.
 
-use std::{cell::RefCell, fmt, sync::Arc};
+use std::{
+    cell::RefCell,
+    fmt,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::{Arc, LazyLock},
+};
 
 use http::{
     HeaderValue, Uri,
@@ -11,13 +16,15 @@ use http::{
 };
 
 /// The place that a request goes to; cheap to clone.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Origin {
     parts: Arc<Parts>,
 }
 
-#[derive(Debug, Eq, Hash, PartialEq)]
+#[derive(Debug, Eq, PartialEq)]
 struct Parts {
+    /// Of all the rest, taken once: every call looks its origin up more than once.
+    hash: u64,
     is_tls: bool,
     /// Lower case; an IPv6 address is in brackets.
     host: Box<str>,
@@ -35,6 +42,12 @@ thread_local! {
 struct Named {
     authority: Box<str>,
     origin: Origin,
+}
+
+/// Hashes what has hashed itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hashed {
+    hash: u64,
 }
 
 /// A URI that names no place to send a request to.
@@ -90,7 +103,8 @@ impl Origin {
             None => HeaderValue::from_str(&host),
         };
         let authority = authority.map_err(|_| InvalidTarget::Authority)?;
-        Ok(Self { parts: Arc::new(Parts { is_tls, host, port, authority }) })
+        let hash = KEYS.hash_one((is_tls, &host, port));
+        Ok(Self { parts: Arc::new(Parts { hash, is_tls, host, port, authority }) })
     }
 
     pub(crate) fn is_tls(&self) -> bool {
@@ -118,6 +132,26 @@ impl Origin {
     }
 }
 
+impl Hash for Origin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.parts.hash);
+    }
+}
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.hash = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.hash = KEYS.hash_one((self.hash, bytes));
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls() { "https" } else { "http" };
@@ -125,6 +159,9 @@ impl fmt::Display for Origin {
         self.parts.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
+
+/// Differ from run to run, so that nobody can choose hosts that collide.
+static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 #[cfg(test)]
 mod tests {

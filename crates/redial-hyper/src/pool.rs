@@ -1,23 +1,42 @@
-//! Open connections, kept by origin.
+//! Open connections, kept by origin, and shared out fairly.
 //!
-//! Each origin has a stack of idle HTTP/1.1 connections, the last one used on top, or one shared
-//! HTTP/2 connection. Everything here is bounded: idle connections a origin in number, all of them in
-//! time, and an origin without a connection is forgotten.
+//! A call takes an idle connection, or waits in line for whatever comes first: one that another call
+//! brings back, or a new one. So connections are made in tasks of their own, and belong to nobody
+//! until they are there. Everything is bounded, and kept under one lock that is held for a few
+//! dozen instructions: the order of arrival, the limits and the counts all change together, and a
+//! lock-free pool would have to guess at one of them. Nothing waits, dials, logs or closes a socket
+//! under it.
+
+mod acquire;
+mod dial;
+mod permit;
+mod slot;
+mod watch;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    hash::BuildHasherDefault,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{task::AbortHandle, time::Instant};
 
+use self::slot::{Kept, Slot, is_old};
+pub(crate) use self::{
+    acquire::AcquireError,
+    permit::Permit,
+    slot::{Grant, Want},
+};
 use crate::{
-    lease::{Connection, Lease},
-    origin::Origin,
+    connect::Connector,
+    leak::OnLeak,
+    lease::Connection,
+    limits::Limits,
+    origin::{Hashed, Origin},
+    snapshot::{PoolCounts, Reason},
 };
 
 /// Open connections by origin.
@@ -25,151 +44,185 @@ use crate::{
 pub(crate) struct Pool {
     state: Mutex<State>,
     newest: AtomicU64,
-    idle_timeout: Duration,
-    idle_max: usize,
+    connector: Connector,
+    limits: Limits,
+    on_leak: Option<OnLeak>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    slots: HashMap<Origin, Slot>,
-    /// Closes what has been idle for too long; runs while there is anything to close.
-    reaper: Option<AbortHandle>,
+    slots: HashMap<Origin, Slot, BuildHasherDefault<Hashed>>,
+    totals: Totals,
+    sweep: Option<AbortHandle>,
 }
 
+/// What concerns all origins together.
 #[derive(Debug, Default)]
-struct Slot {
-    idle: Vec<Kept>,
-    shared: Option<Kept>,
-    is_h2: bool,
-    /// Open while somebody makes the connection that all will share.
-    dialing: Option<watch::Receiver<()>>,
+struct Totals {
+    open: usize,
+    /// HTTP/1.1 only: the others are few.
+    idle: usize,
+    waiters: u64,
+    /// Origins whose calls wait only for a place among all connections; those that have none at all
+    /// come first.
+    starved: VecDeque<Origin>,
+    bare: VecDeque<Origin>,
+    /// The counts of origins that are forgotten.
+    past: PoolCounts,
 }
 
-#[derive(Debug)]
-struct Kept {
-    connection: Connection,
-    since: Instant,
-}
-
-/// What to do for a connection.
-#[derive(Debug)]
-pub(crate) enum Checkout {
-    /// Here is one.
-    Ready(Lease),
-    /// Somebody makes one to share; look again when the channel closes.
-    Wait(watch::Receiver<()>),
-    /// Make one. The ticket, if any, holds others back until it is dropped.
-    Dial(Option<watch::Sender<()>>),
+/// What was decided under the lock, to be done without it.
+#[derive(Debug, Default)]
+struct Todo {
+    /// Where to begin a connection; its place is counted already.
+    dials: Vec<Origin>,
+    gone: Vec<Connection>,
+    /// Whose line to look at again.
+    timers: Vec<Origin>,
+    is_watch_over: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(idle_timeout: Duration, idle_max: usize) -> Self {
+    pub(crate) fn new(connector: Connector, limits: Limits, on_leak: Option<OnLeak>) -> Self {
         let (state, newest) = (Mutex::default(), AtomicU64::new(0));
-        Self { state, newest, idle_timeout, idle_max }
+        Self { state, newest, connector, limits, on_leak }
     }
 
-    /// Returns an id for a connection that is about to be started.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.newest.fetch_add(1, Ordering::Relaxed) + 1
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Returns the id of the newest connection: whatever is above it was made later.
+    /// Returns the number of the newest connection: whatever is above it was made later.
     pub(crate) fn newest(&self) -> u64 {
         self.newest.load(Ordering::Relaxed)
     }
 
-    /// Returns an open connection to `origin` made after `newer_than`, or what to do for one.
-    /// `expects_h2` says that all calls will share it, so that one of them has to make it.
-    pub(crate) fn checkout(
-        self: &Arc<Self>,
-        origin: &Origin,
-        newer_than: u64,
-        expects_h2: bool,
-    ) -> Checkout {
+    /// Takes back the place of a socket, or of a connection that was never made.
+    fn closed(self: &Arc<Self>, origin: &Origin, closed: Option<(u64, Reason)>) {
+        let now = Instant::now();
+        let mut todo = Todo::default();
         let mut state = self.lock();
-        if let Some(slot) = state.slots.get_mut(origin) {
-            let found = slot.take(|kept| kept.connection.id > newer_than && self.is_fresh(kept));
-            if let Some(connection) = found {
-                return Checkout::Ready(Lease::reused(connection, self.home(origin)));
+        let State { slots, totals, .. } = &mut *state;
+        totals.open -= 1;
+        let Some(slot) = slots.get_mut(origin) else { return };
+        slot.open -= 1;
+        // Of one that was never made its `Dialing` tells, which is what the calls count on.
+        if let Some((id, reason)) = closed {
+            *slot.counts.closed.of(reason) += 1;
+            let before = slot.idle.len();
+            slot.forget(id, &mut todo.gone);
+            totals.idle -= before - slot.idle.len();
+            self.feed(&mut state, now, &mut todo);
+            self.plan(&mut state, origin, now, &mut todo);
+        }
+        state.forget(origin);
+        drop(state);
+        self.carry_out(todo);
+    }
+
+    /// Takes back an HTTP/1.1 connection that is free again: for the next in line, or to be kept.
+    pub(crate) fn put(self: &Arc<Self>, origin: &Origin, grant: Grant) {
+        let now = Instant::now();
+        let mut todo = Todo::default();
+        let mut state = self.lock();
+        let State { slots, totals, .. } = &mut *state;
+        let Some(slot) = slots.get_mut(origin) else { return };
+        slot.lent.try_remove(grant.key);
+        let connection = grant.connection;
+        let reason = match is_old(&connection, now, now, &self.limits) {
+            Some(Reason::Lifetime) => Some(Reason::Lifetime),
+            _ if !totals.bare.is_empty() => Some(Reason::Limit),
+            _ if !slot.waiters.is_empty() && !connection.is_usable() => Some(Reason::Server),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            connection.close_for(reason);
+            todo.gone.push(connection);
+        } else if let Some(connection) = slot.hand_over(connection, false, now)
+            && self.keep(slot, totals, connection, now, &mut todo)
+        {
+            state.thin_out(&mut todo);
+        }
+        self.keep_watch(&mut state, &mut todo);
+        drop(state);
+        self.carry_out(todo);
+    }
+
+    /// Keeps a connection that nobody waits for, unless there are enough for its origin, or its
+    /// place is needed. Returns whether there are too many in all now.
+    fn keep(
+        &self,
+        slot: &mut Slot,
+        totals: &mut Totals,
+        connection: Connection,
+        now: Instant,
+        todo: &mut Todo,
+    ) -> bool {
+        // Those who wait still want a newer one, which may need its place.
+        let is_in_the_way = !totals.starved.is_empty()
+            || !totals.bare.is_empty()
+            || !slot.waiters.is_empty() && self.limits.max_open_per_host <= slot.open;
+        let is_room = slot.idle.len() < self.limits.max_idle_per_host && !is_in_the_way;
+        if !connection.is_connected() {
+            // Its place has been taken back already, or will be next.
+            todo.gone.push(connection);
+            return false;
+        }
+        if connection.is_h2() || !is_room || !self.limits.keeps_any() {
+            connection.close_for(Reason::Limit);
+            todo.gone.push(connection);
+            return false;
+        }
+        slot.idle.push_back(Kept { connection, since: now });
+        totals.idle += 1;
+        self.limits.max_idle < totals.idle
+    }
+
+    /// Takes back a stream of an HTTP/2 connection.
+    pub(crate) fn release(self: &Arc<Self>, origin: &Origin, grant: &Grant) {
+        let now = Instant::now();
+        let mut todo = Todo::default();
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(origin) else { return };
+        slot.lent.try_remove(grant.key);
+        if !slot.end_stream(grant.connection.id, now) {
+            grant.connection.close_for(Reason::Limit);
+        }
+        if !slot.waiters.is_empty() {
+            slot.share_out(now, &self.limits, &mut todo.gone);
+            self.plan(&mut state, origin, now, &mut todo);
+            if state.slots.get(origin).is_some_and(|slot| !slot.waiters.is_empty()) {
+                self.make_room(&mut state, origin, &mut todo);
             }
         }
-        if !expects_h2 && !state.slots.get(origin).is_some_and(|slot| slot.is_h2) {
-            return Checkout::Dial(None);
-        }
-        let slot = state.slots.entry(origin.clone()).or_default();
-        if let Some(dialing) = slot.dialing.as_ref().filter(|dialing| dialing.has_changed().is_ok())
-        {
-            return Checkout::Wait(dialing.clone());
-        }
-        let (ticket, dialing) = watch::channel(());
-        slot.dialing = Some(dialing);
-        self.keep_watch(&mut state);
-        Checkout::Dial(Some(ticket))
+        drop(state);
+        self.carry_out(todo);
     }
 
-    /// Lends a connection that was just made, and lets others share it if it can be shared.
-    pub(crate) fn adopt(self: &Arc<Self>, origin: &Origin, connection: Connection) -> Lease {
-        if let Some(shared) = connection.share().filter(|_| self.keeps_any()) {
-            let mut state = self.lock();
-            let slot = state.slots.entry(origin.clone()).or_default();
-            slot.is_h2 = true;
-            slot.shared = Some(Kept { connection: shared, since: Instant::now() });
-            self.keep_watch(&mut state);
-        }
-        Lease::new(connection, Some(self.home(origin)))
-    }
-
-    /// Takes back an HTTP/1.1 connection that is free again, unless there are enough.
-    pub(crate) fn put(self: Arc<Self>, origin: Origin, connection: Connection) {
-        if !self.keeps_any() {
-            return;
-        }
+    /// Gives streams to those who wait, now that the peer has said how many there are.
+    pub(crate) fn settled(self: &Arc<Self>, origin: &Origin) {
+        let now = Instant::now();
+        let mut todo = Todo::default();
         let mut state = self.lock();
-        let slot = state.slots.entry(origin).or_default();
-        if slot.idle.len() < self.idle_max {
-            slot.idle.push(Kept { connection, since: Instant::now() });
-        }
-        self.keep_watch(&mut state);
+        let Some(slot) = state.slots.get_mut(origin) else { return };
+        slot.share_out(now, &self.limits, &mut todo.gone);
+        self.plan(&mut state, origin, now, &mut todo);
+        drop(state);
+        self.carry_out(todo);
     }
 
-    fn keeps_any(&self) -> bool {
-        self.idle_max > 0 && !self.idle_timeout.is_zero()
-    }
-
-    fn home(self: &Arc<Self>, origin: &Origin) -> (Arc<Self>, Origin) {
-        (Arc::clone(self), origin.clone())
-    }
-
-    fn is_fresh(&self, kept: &Kept) -> bool {
-        kept.since.elapsed() < self.idle_timeout && kept.connection.is_usable()
-    }
-
-    /// Starts the reaper unless it runs. It may have died with the runtime that it was started in.
-    fn keep_watch(self: &Arc<Self>, state: &mut State) {
-        if state.reaper.as_ref().is_some_and(|reaper| !reaper.is_finished()) {
-            return;
-        }
-        let pool = Arc::downgrade(self);
-        state.reaper = Some(tokio::spawn(reap(pool, self.reap_every())).abort_handle());
-    }
-
-    fn reap_every(&self) -> Duration {
-        (self.idle_timeout / 2).clamp(REAP_EVERY_MIN, REAP_EVERY_MAX)
-    }
-
-    /// Closes what is dead or idle for too long. Returns whether anything is left.
-    fn prune(&self) -> bool {
+    /// Lets go of a connection that cannot be used again. Its place is free when its socket is
+    /// closed.
+    pub(crate) fn discard(self: &Arc<Self>, origin: &Origin, grant: Grant, reason: Reason) {
+        let mut todo = Todo::default();
+        grant.connection.close_for(reason);
         let mut state = self.lock();
-        state.slots.retain(|_, slot| {
-            slot.idle.retain(|kept| self.is_fresh(kept));
-            slot.shared = slot.shared.take().filter(|kept| self.is_fresh(kept));
-            slot.is_in_use()
-        });
-        let is_left = !state.slots.is_empty();
-        if !is_left {
-            state.reaper = None;
+        if let Some(slot) = state.slots.get_mut(origin) {
+            slot.lent.try_remove(grant.key);
+            slot.forget(grant.connection.id, &mut todo.gone);
         }
-        is_left
+        drop(state);
+        todo.gone.push(grant.connection);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -177,41 +230,28 @@ impl Pool {
     }
 }
 
-impl Slot {
-    /// Takes a connection that `is_good`, and lets go of those met that are not.
-    fn take(&mut self, is_good: impl Fn(&Kept) -> bool) -> Option<Connection> {
-        if let Some(shared) = self.shared.as_mut() {
-            if is_good(shared) {
-                shared.since = Instant::now();
-                return shared.connection.share();
-            }
-            self.shared = None;
-        }
-        while let Some(kept) = self.idle.pop() {
-            if is_good(&kept) {
-                return Some(kept.connection);
-            }
-        }
-        None
-    }
-
-    fn is_in_use(&self) -> bool {
-        let is_dialing = self.dialing.as_ref().is_some_and(|dialing| dialing.has_changed().is_ok());
-        !self.idle.is_empty() || self.shared.is_some() || is_dialing
-    }
-}
-
-async fn reap(pool: Weak<Pool>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        let Some(pool) = pool.upgrade() else { return };
-        if !pool.prune() {
+impl State {
+    /// Forgets an origin without any connection, before the next sweep if there are many.
+    fn forget(&mut self, origin: &Origin) {
+        if self.slots.len() <= ORIGINS_KEPT || !self.slots.get(origin).is_some_and(Slot::is_empty) {
             return;
         }
+        if let Some(slot) = self.slots.remove(origin) {
+            self.totals.past.add(&slot.counts);
+        }
+    }
+
+    /// Closes the HTTP/1.1 connection that has been idle longest.
+    fn thin_out(&mut self, todo: &mut Todo) {
+        let idle = self.slots.values_mut().filter(|slot| !slot.idle.is_empty());
+        let Some(slot) = idle.min_by_key(|slot| slot.idle.front().map(|kept| kept.since)) else {
+            return;
+        };
+        todo.gone.extend(slot.evict());
+        self.totals.idle -= 1;
     }
 }
 
-/// Often enough for any timeout, seldom enough to cost nothing.
-const REAP_EVERY_MIN: Duration = Duration::from_millis(10);
-/// A connection that the server has closed does not hold its socket for longer than this.
-const REAP_EVERY_MAX: Duration = Duration::from_secs(15);
+/// From how many on an origin is forgotten with its last connection: what a crawl leaves behind
+/// until the next sweep is bounded.
+const ORIGINS_KEPT: usize = 1024;

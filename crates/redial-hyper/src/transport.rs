@@ -3,10 +3,10 @@
 use std::{
     fmt,
     future::Future,
+    panic::Location,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,12 +21,14 @@ use tower_service::Service;
 use crate::{
     body::{ACCEPTED, Body},
     builder::Builder,
-    connect::{ConnectError, Connector},
+    connect::Connector,
     error::Error,
-    lease::{Connection, Lease},
-    origin::Origin,
-    pool::{Checkout, Pool},
+    leak::{CallSite, Caller, OnLeak},
+    lease::Lease,
+    limits::Limits,
+    pool::{Pool, Want},
     request::{Failure, Outgoing, Target},
+    snapshot::PoolHandle,
 };
 
 /// Sends requests over HTTP/1.1 and HTTP/2, and says exactly what happened when it cannot.
@@ -44,16 +46,12 @@ pub struct Transport {
 /// What the builder settled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    pub(crate) connect_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) max_idle_per_host: usize,
+    pub(crate) limits: Limits,
     pub(crate) is_decompressing: bool,
-    pub(crate) is_h2_only: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
-    connector: Connector,
     pool: Arc<Pool>,
     settings: Settings,
 }
@@ -63,7 +61,8 @@ struct Shared {
 /// # Cancellation
 ///
 /// Dropping it cancels the request: the HTTP/2 stream is reset, the HTTP/1.1 connection is closed, a
-/// connection that is being made is given up. Nothing stays behind.
+/// place in the line for a connection is given up. A connection that is being made is made
+/// nevertheless, within its timeout, and kept for the next call.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture {
     answer: Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>,
@@ -86,9 +85,26 @@ impl Transport {
         Builder::new()
     }
 
-    pub(crate) fn new(connector: Connector, settings: Settings) -> Self {
-        let pool = Arc::new(Pool::new(settings.idle_timeout, settings.max_idle_per_host));
-        Self { shared: Arc::new(Shared { connector, pool, settings }) }
+    pub(crate) fn new(connector: Connector, settings: Settings, on_leak: Option<OnLeak>) -> Self {
+        let pool = Arc::new(Pool::new(connector, settings.limits, on_leak));
+        Self { shared: Arc::new(Shared { pool, settings }) }
+    }
+
+    /// Returns a view of the connections that this transport and its clones share.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use redial_hyper::Transport;
+    ///
+    /// let transport = Transport::builder().build()?;
+    /// let total = transport.pool().snapshot().total;
+    /// assert_eq!((total.open, total.waiting, total.closed.sum()), (0, 0, 0));
+    /// # Ok::<(), redial_hyper::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn pool(&self) -> PoolHandle {
+        PoolHandle { pool: Arc::clone(&self.shared.pool) }
     }
 }
 
@@ -101,7 +117,7 @@ where
     type Error = Error;
     type Future = ResponseFuture;
 
-    /// Always ready: there is no limit on connections here.
+    /// Always ready: a call waits for its connection after it was made, in the order of arrival.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
@@ -111,12 +127,19 @@ where
     /// # Errors
     ///
     /// If no answer came; [`Error::fault`] says why.
+    #[track_caller]
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let shared = Arc::clone(&self.shared);
+        let told = request.extensions().get::<CallSite>();
+        let site = told.map_or(Location::caller(), |site| site.location);
+        let is_watched = !shared.settings.limits.leak_after.is_zero();
+        let caller = Caller::new(site, is_watched);
         let (parts, body) = request.into_parts();
         let (body, failure) = Outgoing::new(body);
         let request = Request::from_parts(parts, body);
-        ResponseFuture { answer: Box::pin(async move { shared.answer(request, failure).await }) }
+        ResponseFuture {
+            answer: Box::pin(async move { shared.answer(request, failure, caller).await }),
+        }
     }
 }
 
@@ -125,14 +148,15 @@ impl Shared {
         &self,
         mut request: Request<Outgoing>,
         failure: Failure,
+        caller: Caller,
     ) -> Result<Response<Body>, Error> {
         let target = Target::take(&mut request).map_err(Error::target)?;
         let is_decoding = self.settings.is_decompressing && ask_for_coding(&mut request);
-        let answer = self.exchange(request, &target, &failure).await?;
+        let (answer, lease) = self.exchange(request, &target, &failure, caller).await?;
         if is_decoding {
-            Ok(Body::decoded(answer, target.origin).await)
+            Ok(Body::decoded(answer, lease, target.origin).await)
         } else {
-            Ok(Body::plain(answer, target.origin))
+            Ok(Body::plain(answer, lease, target.origin))
         }
     }
 
@@ -144,10 +168,13 @@ impl Shared {
         mut request: Request<Outgoing>,
         target: &Target,
         failure: &Failure,
-    ) -> Result<Response<Incoming>, Error> {
+        caller: Caller,
+    ) -> Result<(Response<Incoming>, Lease), Error> {
         let origin = &target.origin;
         let is_fresh = request.extensions().get::<Fresh>().is_some();
-        let mut lease = self.lease(origin, 0, is_fresh).await?;
+        let want = if is_fresh { Want::Fresh } else { Want::NewerThan(0) };
+        let acquired = self.pool.acquire(origin, want, caller).await;
+        let mut lease = acquired.map_err(|error| Error::acquiring(origin, error))?;
         let mut laps = 1;
         loop {
             target.write(&mut request, lease.is_h2());
@@ -160,49 +187,10 @@ impl Shared {
                 None => return Err(Error::unanswered(origin, ended, failure)),
             }
             laps += 1;
-            lease = self.lease(origin, self.pool.newest(), false).await?;
+            let want = Want::NewerThan(self.pool.newest());
+            let acquired = self.pool.acquire(origin, want, caller).await;
+            lease = acquired.map_err(|error| Error::acquiring(origin, error))?;
         }
-    }
-
-    /// Returns a connection to `origin`, within the time that there is for making one.
-    async fn lease(
-        &self,
-        origin: &Origin,
-        newer_than: u64,
-        is_fresh: bool,
-    ) -> Result<Lease, Error> {
-        let after = self.settings.connect_timeout;
-        let lease = async {
-            if is_fresh {
-                Ok(Lease::new(self.dial(origin).await?, None))
-            } else {
-                self.pooled(origin, newer_than).await
-            }
-        };
-        match tokio::time::timeout(after, lease).await {
-            Ok(lease) => lease.map_err(|error| Error::connecting(origin, error)),
-            Err(_) => Err(Error::connect_timeout(origin, after)),
-        }
-    }
-
-    async fn pooled(&self, origin: &Origin, newer_than: u64) -> Result<Lease, ConnectError> {
-        loop {
-            match self.pool.checkout(origin, newer_than, self.settings.is_h2_only) {
-                Checkout::Ready(lease) => return Ok(lease),
-                // Closing is the news: it ends with an error, always.
-                Checkout::Wait(mut dialing) => drop(dialing.changed().await),
-                Checkout::Dial(ticket) => {
-                    let lease = self.pool.adopt(origin, self.dial(origin).await?);
-                    drop(ticket);
-                    return Ok(lease);
-                }
-            }
-        }
-    }
-
-    async fn dial(&self, origin: &Origin) -> Result<Connection, ConnectError> {
-        let dialed = self.connector.connect(origin).await?;
-        Connection::start(self.pool.next_id(), dialed).await
     }
 }
 
