@@ -51,7 +51,8 @@ impl DigestCheck {
     }
 
     fn of_field(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
-        let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes).peekable();
+        lines.peek()?;
         let field = lines.collect::<Vec<_>>().join(&b", "[..]);
         let digests: Dictionary = Parser::new(&field).parse().ok()?;
         ALGORITHMS.iter().find_map(|Algorithm { name, algorithm }| {
