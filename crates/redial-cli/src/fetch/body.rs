@@ -4,7 +4,7 @@ use std::{path::Path, pin::pin};
 
 use http::response::Parts;
 use http_body_util::BodyExt;
-use redial::{BoxError, FellBack, Rejection, core::Stop};
+use redial::{BoxError, FellBack, core::Stop};
 use tokio::{
     fs::File,
     io::{self, AsyncWrite, AsyncWriteExt},
@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     FetchArgs,
-    call::{Answer, Ended, fault_of},
+    call::{Answer, Ended, fault_of, is_late},
     record::Recorder,
 };
 use crate::{cli::Failure, show};
@@ -71,8 +71,7 @@ fn wish(head: &Parts) -> Option<String> {
 
 /// How a call has ended whose answer broke off for good.
 pub(super) fn broken(error: &BoxError, status: u16, recorder: &Recorder) -> Ended {
-    let is_deadline = matches!(error.downcast_ref(), Some(Rejection::DeadlineExceeded { .. }));
-    let (stop, message) = if is_deadline {
+    let (stop, message) = if is_late(error) {
         (Stop::Deadline, error.to_string())
     } else {
         recorder.broke_off(

@@ -250,6 +250,15 @@ fn refused(status: u16, message: &str) -> Ended {
     Ended { status, stop, is_refused: true, fell_back: None, message }
 }
 
+/// Whether an error of the answer's body says that the deadline came.
+pub(super) fn is_late(error: &BoxError) -> bool {
+    let rejection = match error.downcast_ref::<redial_hyper::Error>() {
+        Some(error) => error.rejection(),
+        None => error.downcast_ref(),
+    };
+    matches!(rejection, Some(Rejection::DeadlineExceeded { .. }))
+}
+
 /// What an error of the answer's body says went wrong.
 pub(super) fn fault_of(error: &BoxError) -> Diagnosis {
     let diagnosis = match error.downcast_ref::<redial_hyper::Error>() {

@@ -15,7 +15,7 @@ use redial::{
 
 use super::{
     body::{answered, broken, head_bytes},
-    call::{Caller, Ended, IDLE_MAX, fault_of},
+    call::{Caller, Ended, IDLE_MAX, fault_of, is_late},
     partial::Partial,
 };
 use crate::{cli::Failure, show};
@@ -153,6 +153,7 @@ impl<'a> Download<'a> {
                         return Ok(exhausted(&head, why));
                     }
                     self.resumes += 1;
+                    self.caller.recorder.next_hop();
                     continue;
                 }
                 Meaning::Fails => return Ok(self.fail(&head, body).await),
@@ -294,8 +295,7 @@ impl<'a> Download<'a> {
     /// After it broke off: waits until it is time to ask for more, or says how the download has ended.
     async fn wait_to_go_on(&mut self, error: &BoxError, status: u16) -> Option<Ended> {
         let recorder = self.caller.recorder;
-        let is_late = matches!(error.downcast_ref(), Some(Rejection::DeadlineExceeded { .. }));
-        if is_late || self.policy.resumes() <= self.resumes {
+        if is_late(error) || self.policy.resumes() <= self.resumes {
             let mut ended = broken(error, status, recorder);
             if ended.stop == Stop::NotReplayable && 0 < self.policy.resumes() {
                 ended.stop = Stop::RetriesExhausted;

@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, OpenOptions, TryLockError},
-    io::{self, Read, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -121,10 +121,14 @@ impl Partial {
         &mut self,
         digest: DigestCheck,
     ) -> Result<Option<Rejection>, Failure> {
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || check(&path, digest));
-        let read = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let read = async {
+            // The same handle: some systems keep all others off a file that is locked.
+            let file = self.file.try_clone().await?.into_std().await;
+            let read = tokio::task::spawn_blocking(move || check(file, digest));
+            read.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        };
         let path = self.path.display();
+        let read = read.await;
         read.map_err(|error| Failure::usage(format!("cannot read {path} again: {error}")))
     }
 
@@ -205,8 +209,8 @@ fn is_at(_: &fs::File, path: &Path) -> bool {
     path.exists()
 }
 
-fn check(path: &Path, mut digest: DigestCheck) -> io::Result<Option<Rejection>> {
-    let mut file = fs::File::open(path)?;
+fn check(mut file: fs::File, mut digest: DigestCheck) -> io::Result<Option<Rejection>> {
+    file.rewind()?;
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match file.read(&mut buffer) {

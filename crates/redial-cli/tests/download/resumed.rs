@@ -86,6 +86,41 @@ async fn an_interrupt_says_how_to_go_on() {
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
 }
 
+#[tokio::test]
+async fn a_deadline_ends_it_and_what_came_is_kept() {
+    let upstream =
+        upstream(|_, request| slow(Reply::file(request, file(10_000_000), "\"v1\""))).await;
+    let folder = Folder::new();
+    let report = folder.0.join("report").to_string_lossy().into_owned();
+    let ran = download(&folder, &upstream, &["--deadline", "2s", "--report", &report]).await;
+    assert_eq!((ran.status, upstream.requests().len()), (Some(5), 1), "{}", ran.stderr);
+    assert_eq!(folder.names(), ["f.part", "f.part.json", "report"]);
+    assert!(ran.stderr.contains("are kept in"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn the_report_says_which_attempt_went_on() {
+    let upstream = upstream(|nth, request| match nth {
+        1 => Reply::file(request, file(1_000), "\"v1\"").truncate_at(400),
+        2 => Reply::status(503),
+        _ => Reply::file(request, file(1_000), "\"v1\""),
+    })
+    .await;
+    let folder = Folder::new();
+    let ran = download(&folder, &upstream, &["--report", "-"]).await;
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    let attempts = report["attempts"].as_array().unwrap();
+    let column = |key: &str| {
+        serde_json::Value::from_iter(attempts.iter().map(|attempt| attempt[key].clone()))
+    };
+    assert_eq!(column("attempt"), serde_json::json!([1, 2, 3]));
+    assert_eq!(column("decision"), serde_json::json!(["resume", "retry", "stop"]));
+    assert_eq!(column("status"), serde_json::json!([200, 503, 206]));
+    assert_eq!(attempts[0]["error"], "response_truncated");
+    assert_eq!(attempts[0]["reason"], "the download goes on at 400");
+}
+
 /// A run that leaves the first 400 of 1,000 bytes of `"v1"`, then what `reply` makes of it.
 async fn broken(
     folder: &Folder,
