@@ -1,7 +1,7 @@
 //! A download to a file, which goes on where it broke off, in this run or in a later one.
 //!
 //! Nothing is handed on before the file is complete, so whatever goes wrong it can always begin anew. What
-//! is left to decide is whether it has to: that is [`Representation`]'s.
+//! is left to decide is whether it has to: that is [`redial::Representation`]'s.
 
 use std::{path::Path, pin::pin, time::Duration};
 
