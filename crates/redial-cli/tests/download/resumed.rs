@@ -1,3 +1,5 @@
+use redial_testkit::{H2Reply, Reason};
+
 use super::*;
 
 #[tokio::test]
@@ -29,6 +31,29 @@ async fn wherever_it_breaks_off_the_file_is_byte_exact() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn over_http2_it_goes_on_alike() {
+    let whole = file(100_000);
+    let sent = whole.clone();
+    let upstream = Upstream::h2_with(move |request| {
+        let Some(range) = request.header("range") else {
+            let answer = H2Reply::status(200).header("content-length", "100000");
+            let answer = answer.header("etag", "\"v1\"").body(sent.clone());
+            return answer.reset_at(30_000, Reason::INTERNAL_ERROR);
+        };
+        let first = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
+        let first: usize = first.unwrap().parse().unwrap();
+        let range = format!("bytes {first}-99999/100000");
+        let answer = H2Reply::status(206).header("content-range", &range);
+        answer.header("etag", "\"v1\"").body(sent.slice(first..))
+    })
+    .await;
+    let folder = Folder::new();
+    let ran = download(&folder, &upstream, &["--http2"]).await;
+    assert_eq!((ran.status, upstream.requests().len()), (Some(0), 2), "{}", ran.stderr);
+    assert!(folder.holds_only(&whole));
 }
 
 #[tokio::test]
