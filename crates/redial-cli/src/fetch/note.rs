@@ -71,7 +71,7 @@ impl Note {
 
     /// Puts this note in the place of the one before, in one step.
     pub(super) fn write(&self, part: &Path) -> io::Result<()> {
-        let (path, fresh) = (beside(part), with(part, ".json.new"));
+        let (path, fresh) = (beside(part), with(part, FRESH));
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         // A URL may be a secret.
@@ -85,8 +85,9 @@ impl Note {
     }
 
     pub(super) fn remove(part: &Path) {
-        // Without the partial file it says nothing to anybody.
+        // Without the partial file it says nothing to anybody. A run that was killed may have left a new one.
         let _ = fs::remove_file(beside(part));
+        let _ = fs::remove_file(with(part, FRESH));
     }
 }
 
@@ -115,6 +116,8 @@ fn with(path: &Path, ending: &str) -> PathBuf {
     longer.push(ending);
     longer.into()
 }
+
+const FRESH: &str = ".json.new";
 
 const NOTED: [HeaderName; 9] = [
     header::ETAG,

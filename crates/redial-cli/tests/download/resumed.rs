@@ -97,6 +97,32 @@ async fn what_was_killed_goes_on_and_asks_only_for_the_rest() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn killed_at_any_moment_again_and_again_it_is_one_file_in_the_end() {
+    let other = Bytes::from(file(400_007).iter().map(|byte| !byte).collect::<Vec<_>>());
+    let sent = other.clone();
+    let upstream = upstream(move |nth, request| {
+        let file = if nth <= 4 { (file(400_000), "\"v1\"") } else { (sent.clone(), "\"v2\"") };
+        Reply::file(request, file.0, file.1).slow(2_000, MS)
+    })
+    .await;
+    let folder = Folder::new();
+    let entropy = redial::core::Entropy::seeded(7);
+    for _ in 0..12 {
+        let mut child = command(&folder, &upstream.url("/f"), &["-c"]).spawn().unwrap();
+        tokio::time::sleep(MS * u32::try_from(entropy.draw() % 60).unwrap()).await;
+        if child.try_wait().unwrap().is_none() {
+            signal(&child, "-KILL");
+        }
+        child.wait().await.unwrap();
+        assert!(!folder.names().contains(&"f".to_owned()) || folder.holds_only(&other));
+    }
+    let ran = download(&folder, &upstream, &["-c"]).await;
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    assert!(folder.holds_only(&other), "{:?}", folder.names());
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn an_interrupt_says_how_to_go_on() {
     let upstream =
         upstream(|_, request| slow(Reply::file(request, file(1_000_000), "\"v1\""))).await;
