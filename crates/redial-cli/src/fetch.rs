@@ -2,17 +2,25 @@
 
 mod body;
 mod call;
+mod download;
+mod note;
+mod partial;
 mod record;
 mod request;
 mod timeline;
 
-use std::{io::IsTerminal, path::PathBuf, time::Duration};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use redial::core::{Policy, Stop};
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
     call::{Ended, call},
+    note::{Kept, part_of},
     record::{Recorder, Report},
     timeline::Timeline,
 };
@@ -20,8 +28,14 @@ use crate::{cli::Failure, policy::PolicyArgs, style::Color};
 
 /// Send a request; retry it when that is safe
 ///
-/// The answer's body goes to standard output, everything else to stderr. At a terminal, or with -v,
-/// each attempt is shown as it ends.
+/// The answer's body goes to standard output, or to a file with -o; everything else goes to stderr. At a
+/// terminal, or with -v, each attempt is shown as it ends, and a download to a file shows how far it has
+/// come.
+///
+/// A download to a file that breaks off goes on where it broke off, if the server sends ranges and the file
+/// has a strong validator, and begins anew otherwise. What came is in FILE.part, with a note in
+/// FILE.part.json, until it is complete, has the announced length and the announced digest (RFC 9530); then
+/// it gets its name. If the run ends before, the same command with --continue goes on from there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   redial fetch https://api.example.com/orders
@@ -29,39 +43,50 @@ use crate::{cli::Failure, policy::PolicyArgs, style::Color};
   redial fetch --deadline 10s --max-retries 5 --report - https://api.example.com/health
 
   redial fetch --config redial.yaml --policy guarded https://api.example.com/menu
+  redial fetch -o image.iso https://files.example.com/image.iso
+  redial fetch -c -o image.iso https://files.example.com/image.iso   (the rest, after an interrupt)
 
 Exit status: 0 success (< 400, also by a fallback, which is said on stderr), 2 usage or configuration,
-3 permanent failure, 4 retries exhausted, budget empty or not safe to repeat, 5 deadline or a wait
-beyond it, 6 refused by ourselves, 130 interrupted.")]
+3 permanent failure, also a wrong digest, 4 retries exhausted, budget empty or not safe to repeat, 5 deadline
+or a wait beyond it, 6 refused by ourselves, 130 interrupted.")]
 pub(crate) struct FetchArgs {
     /// The target: http:// or https://
     url: String,
     #[command(flatten)]
     request: request::RequestArgs,
-    /// Write the body to a file; it appears under its name when it is complete
-    #[arg(long, short, value_name = "FILE")]
+    /// Write the body to a file, which appears under its name, or replaces the one that has it, when it is
+    /// complete. The bytes are those that the server has stored: no compression is asked for
+    #[arg(long, short, value_name = "FILE", help_heading = "Answer")]
     output: Option<PathBuf>,
+    /// Go on with the partial file that an earlier run has left; begin anew if there is none, or if the
+    /// file was changed on the server
+    #[arg(long = "continue", short = 'c', help_heading = "Answer", requires = "output", conflicts_with_all = ["include", "data"])]
+    is_continuing: bool,
+    /// How often a download to a file goes on, or begins anew, after it broke off; 0 for never
+    /// [default: resume.max_resumes of the policy, or 10]
+    #[arg(long, value_name = "N", requires = "output", help_heading = "Answer")]
+    max_resumes: Option<u32>,
     /// Write the answer's head before its body
-    #[arg(long, short)]
+    #[arg(long, short, help_heading = "Answer")]
     include: bool,
     /// Follow redirects, 10 at most
     #[arg(long, short = 'L')]
     location: bool,
     /// Show every attempt on stderr
-    #[arg(long, short, conflicts_with = "quiet")]
+    #[arg(long, short, conflicts_with = "quiet", help_heading = "Output")]
     verbose: bool,
     /// Write nothing to stderr
-    #[arg(long, short)]
+    #[arg(long, short, help_heading = "Output")]
     quiet: bool,
     /// Hand the body on as it comes. Otherwise the first MiB is read before any of it is written, so
     /// that an answer that breaks off can be asked for again
-    #[arg(long, short = 'N')]
+    #[arg(long, short = 'N', help_heading = "Answer")]
     no_buffer: bool,
     /// Write a report of every attempt as one JSON object to a file, or - for stderr
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     /// Draw jitter from this seed, so that the run can be repeated
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Policy")]
     seed: Option<u64>,
     #[command(flatten)]
     transport: TransportArgs,
@@ -109,7 +134,7 @@ pub(crate) fn run(args: &FetchArgs, color: Color) -> Result<u8, Failure> {
         tokio::select! {
             biased;
             () = interrupt.wait() => None,
-            ended = call(args, &policy, transport, &recorder, request) => Some(ended),
+            ended = call(args, policy, transport, &recorder, request) => Some(ended),
         }
     });
     // A thread may still be stuck in writing to a pipe that nobody reads.
@@ -189,7 +214,39 @@ impl FetchArgs {
             let wish = wish.map_or(String::new(), |wish| format!("; {wish}"));
             let line = format!("✗ {message}{wish} ({attempts} {tries}, {took})");
             eprintln!("{}", style.bad(&line));
+            if let Some(line) = self.kept_line() {
+                eprintln!("{line}");
+            }
         });
+    }
+
+    /// Where the body goes, if that is anything but standard output.
+    fn output_name(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|name| name.as_os_str() != "-")
+    }
+
+    /// The file to download to; `None` for what is written as it comes: standard output, a device, a pipe.
+    fn file(&self) -> Result<Option<&Path>, Failure> {
+        let file = self.output_name().filter(|name| {
+            let there = std::fs::metadata(name);
+            there.map_or(true, |there| there.is_file() || there.is_dir())
+        });
+        if self.is_continuing && file.is_none() {
+            return Err(Failure::usage("only a download to a file can be continued; give -o FILE"));
+        }
+        Ok(file)
+    }
+
+    /// Says how to go on with what is there, if there is something.
+    fn kept_line(&self) -> Option<String> {
+        let name = self.output_name()?;
+        let Kept { at, length } = Kept::of(name)?;
+        let (at, length) = (crate::show::amount(at), crate::show::amount(length));
+        let part = part_of(name);
+        let part = part.display();
+        Some(format!(
+            "  {at} of {length} are kept in {part}; the same command with --continue goes on from there"
+        ))
     }
 }
 

@@ -87,6 +87,18 @@ pub(crate) fn bytes(count: u64) -> String {
     unit.map_or_else(|| format!("{count} B"), |(bits, unit)| format!("{} {unit}", count >> bits))
 }
 
+/// Writes about how many bytes there are: `12.5 MiB`.
+pub(crate) fn amount(count: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(bits, _)| 1 << bits <= count);
+    #[expect(clippy::cast_precision_loss, reason = "three digits of it are shown")]
+    let share = |bits: u32| count as f64 / (1_u64 << bits) as f64;
+    unit.map_or_else(
+        || format!("{count} B"),
+        |(bits, unit)| format!("{} {unit}", short(share(*bits))),
+    )
+}
+
 /// Writes a share as people say it: `12.5 %`.
 pub(crate) fn percent(share: f64) -> String {
     format!("{} %", short(share * 100.0))
@@ -158,6 +170,10 @@ mod tests {
         let table = [(0, "0 B"), (1_000, "1000 B"), (65_536, "64 KiB"), (1 << 20, "1 MiB")];
         for (count, text) in table {
             assert_eq!(bytes(count), text);
+        }
+        let table = [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (12_345_678, "11.8 MiB")];
+        for (count, text) in table {
+            assert_eq!(amount(count), text);
         }
         assert_eq!((percent(0.125), percent(1.0)), ("12.5 %".to_owned(), "100 %".to_owned()));
     }

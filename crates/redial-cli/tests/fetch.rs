@@ -216,7 +216,8 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
     let broken = Reply::ok("a whole answer").truncate_at(5);
     let upstream = Upstream::script([broken]).await;
     let file = temporary("download");
-    let ran = fetch(&["-N", &upstream.url("/"), "-o", &file.to_string_lossy()]).await;
+    let to = file.to_string_lossy();
+    let ran = fetch(&[&upstream.url("/"), "-o", &to, "--max-resumes", "0"]).await;
     assert_eq!(ran.status, Some(4), "what was handed on cannot be taken back");
     assert_eq!(ran.report["stop"], "not_replayable");
     assert!(!file.exists(), "half a file is no file");

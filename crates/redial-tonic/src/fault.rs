@@ -67,7 +67,9 @@ pub(crate) const fn code_of_rejection(rejection: &Rejection) -> Code {
         Rejection::BreakerOpen { .. }
         | Rejection::InjectedReset
         | Rejection::InjectedCut { .. } => Code::Unavailable,
-        Rejection::Changed { .. } | Rejection::WrongLength { .. } => Code::DataLoss,
+        Rejection::Changed { .. }
+        | Rejection::WrongLength { .. }
+        | Rejection::WrongDigest { .. } => Code::DataLoss,
     }
 }
 

@@ -107,6 +107,12 @@ pub enum Rejection {
         /// How many were announced.
         announced: u64,
     },
+    /// All bytes of an answer's body came, but they are not those that the server announced.
+    #[error("the answer's body does not have the {algorithm} digest that was announced (RFC 9530)")]
+    WrongDigest {
+        /// By what it was checked: `sha-256` or `sha-512`.
+        algorithm: &'static str,
+    },
     /// Chaos reset the connection, on purpose.
     #[error("chaos: connection reset")]
     InjectedReset,
@@ -145,6 +151,7 @@ impl Rejection {
             Self::TooSlow { .. } => "too_slow",
             Self::Changed { .. } => "changed",
             Self::WrongLength { .. } => "wrong_length",
+            Self::WrongDigest { .. } => "wrong_digest",
             Self::InjectedReset => "injected_reset",
             Self::InjectedCut { .. } => "injected_cut",
         }
@@ -186,6 +193,7 @@ impl Diagnose for Rejection {
             | Self::TooSlow { .. }
             | Self::Changed { .. }
             | Self::WrongLength { .. }
+            | Self::WrongDigest { .. }
             | Self::InjectedCut { .. } => Fault::ResponseTruncated.into(),
             Self::InjectedReset => Fault::ConnectionReset.into(),
         }

@@ -76,7 +76,10 @@ pub use propagate::{Propagate, PropagateFuture, PropagateLayer};
 pub use rate_limit::{RateLimit, RateLimitFuture, RateLimitLayer, RateLimits};
 pub use redial_core as core;
 pub use replay::{Replay, ReplayBody, Superseded};
-pub use resume::{OnceBody, Resume, ResumeFuture, ResumeLayer, ResumedBody};
+pub use resume::{
+    Continuation, DigestCheck, OnceBody, Representation, Resume, ResumeFuture, ResumeLayer,
+    ResumedBody,
+};
 pub use retry::{Attempts, Retry, RetryFuture, RetryLayer};
 pub use stack::{AttemptLayers, CallLayers, Omit, RetryLayers, Sent, Stack, StandardStack, stack};
 pub use stall::{

@@ -6,7 +6,8 @@
 
 mod again;
 mod body;
-mod known;
+mod digest;
+mod representation;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::again::{Again, AgainBy, Through};
-pub use self::body::ResumedBody;
+pub use self::{
+    body::ResumedBody,
+    digest::DigestCheck,
+    representation::{Continuation, Representation},
+};
 use crate::{
     observe::{Observe, Observer},
     policies::Ruling,
@@ -48,14 +53,18 @@ pub struct ResumeLayer {
 /// from the start, whatever validators it has, and must be described by the same fields.
 ///
 /// Otherwise reading fails as it would have without this layer; with [`Rejection::Changed`] when
-/// something else is there by now; and with [`Rejection::WrongLength`] when the body ends at another
-/// length than was announced, which is looked at for every answer that could go on.
+/// something else is there by now; with [`Rejection::WrongLength`] when the body ends at another
+/// length than was announced; and, in place of the last bytes, with [`Rejection::WrongDigest`] when they are
+/// not the bytes that `Repr-Digest` or `Content-Digest` announced ([`DigestCheck`]). Both are looked at for
+/// every answer that could go on; the digest where nobody can have decoded the body on its way, which is
+/// where `Content-Length` is there or the request said `Accept-Encoding: identity`.
 ///
 /// A request that goes on has the head of the first one, and goes through the services below, with
 /// [`Fresh`](crate::Fresh) in its extensions. The errors of the body are those of the service.
 ///
 /// [`Rejection::Changed`]: crate::Rejection::Changed
 /// [`Rejection::WrongLength`]: crate::Rejection::WrongLength
+/// [`Rejection::WrongDigest`]: crate::Rejection::WrongDigest
 ///
 /// # Cancellation
 ///
@@ -199,7 +208,8 @@ where
             Some(again) if answer.status() == StatusCode::OK => {
                 let length = again.note_head(answer.headers()).unwrap_or(0);
                 // Of what has come as a whole, nothing is kept.
-                let is_whole = answer.body().is_end_stream() && length == 0;
+                let is_whole =
+                    answer.body().is_end_stream() && length == 0 && !again.awaits_digest();
                 this.again.take().filter(|_| !is_whole)
             }
             _ => None,

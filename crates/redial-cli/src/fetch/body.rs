@@ -1,15 +1,10 @@
 //! The answer's body, on its way to standard output or a file.
 
-use std::{
-    path::{Path, PathBuf},
-    pin::pin,
-};
+use std::{path::Path, pin::pin};
 
+use http::response::Parts;
 use http_body_util::BodyExt;
-use redial::{
-    BoxError, FellBack, Rejection,
-    core::{Fault, Stop},
-};
+use redial::{BoxError, FellBack, core::Stop};
 use tokio::{
     fs::File,
     io::{self, AsyncWrite, AsyncWriteExt},
@@ -17,7 +12,7 @@ use tokio::{
 
 use super::{
     FetchArgs,
-    call::{Answer, Ended, fault_of},
+    call::{Answer, Ended, fault_of, is_late},
     record::Recorder,
 };
 use crate::{cli::Failure, show};
@@ -52,17 +47,21 @@ pub(super) async fn write(
         sink.discard().await;
         return Ok(ended);
     }
-    sink.finish().await?;
+    Ok(answered(&head, recorder))
+}
+
+/// How a call has ended whose answer came as a whole.
+pub(super) fn answered(head: &Parts, recorder: &Recorder) -> Ended {
     let fell_back = head.extensions.get::<FellBack>().copied();
     // A call that a fallback answered has not succeeded, though no attempt may have told so.
     let silent = if fell_back.is_some() { Stop::Permanent } else { Stop::Success };
     let stop = recorder.stop().unwrap_or(silent);
-    let (status, message) = (Some(status), wish(&head));
-    Ok(Ended { status, stop, is_refused: false, fell_back, message })
+    let (status, message) = (Some(head.status.as_u16()), wish(head));
+    Ended { status, stop, is_refused: false, fell_back, message }
 }
 
 /// What the server asked for, for people to know when we do not wait for it.
-fn wish(head: &http::response::Parts) -> Option<String> {
+fn wish(head: &Parts) -> Option<String> {
     let now = jiff::Timestamp::now().as_second();
     let wish = redial::http::wish(&head.headers, || now, true);
     let wait = wish.pushback?.wait();
@@ -70,24 +69,23 @@ fn wish(head: &http::response::Parts) -> Option<String> {
     Some(format!("the server asked to wait for {} ({field})", show::span(wait)))
 }
 
-fn broken(error: &BoxError, status: u16, recorder: &Recorder) -> Ended {
-    let is_deadline = matches!(error.downcast_ref(), Some(Rejection::DeadlineExceeded { .. }));
-    let (stop, message) = if is_deadline {
+/// How a call has ended whose answer broke off for good.
+pub(super) fn broken(error: &BoxError, status: u16, recorder: &Recorder) -> Ended {
+    let (stop, message) = if is_late(error) {
         (Stop::Deadline, error.to_string())
     } else {
-        let diagnosis = fault_of(error);
-        let fault = match diagnosis.fault {
-            Fault::Other => Fault::ResponseTruncated,
-            fault => fault,
-        };
-        recorder.broke_off(fault, diagnosis.proof.evidence());
+        recorder.broke_off(
+            fault_of(error),
+            "stop",
+            "a part of the answer had been handed on already",
+        );
         (Stop::NotReplayable, format!("the answer broke off: {error}"))
     };
     let (status, message) = (Some(status), Some(message));
     Ended { status, stop, is_refused: false, fell_back: None, message }
 }
 
-fn head_bytes(head: &http::response::Parts) -> Vec<u8> {
+pub(super) fn head_bytes(head: &Parts) -> Vec<u8> {
     let mut text = format!("{:?} {}\r\n", head.version, head.status).into_bytes();
     for (name, value) in &head.headers {
         text.extend_from_slice(name.as_str().as_bytes());
@@ -99,51 +97,33 @@ fn head_bytes(head: &http::response::Parts) -> Vec<u8> {
     text
 }
 
-/// Where the body goes. A file appears under its name when it is complete, not before; the answer to
-/// a request that failed does not become the file.
+/// Where the body goes as it comes. Files that have a name of their own to appear under are not among
+/// them: see [`super::download`].
 enum Sink {
     Stdout(io::Stdout),
-    File { file: File, partial: Partial, name: PathBuf },
+    /// A device or a pipe, which stays what it is.
+    Device(File),
+    /// Where the answer to a request that failed goes, when a file was wanted.
     Nowhere,
-}
-
-/// A file that is removed unless it is kept, even when the call is interrupted.
-struct Partial {
-    path: Option<PathBuf>,
 }
 
 impl Sink {
     async fn open(args: &FetchArgs, is_success: bool) -> Result<Self, Failure> {
-        let Some(name) = &args.output else { return Ok(Self::Stdout(io::stdout())) };
+        let Some(name) = args.output_name() else { return Ok(Self::Stdout(io::stdout())) };
         if !is_success {
             return Ok(Self::Nowhere);
         }
-        let path = partial_path(name);
-        let file = File::create(&path).await.map_err(|error| cannot(name, &error))?;
-        let partial = Partial { path: Some(path) };
-        Ok(Self::File { file, partial, name: name.clone() })
+        let file = File::options().write(true).open(name).await;
+        file.map(Self::Device).map_err(|error| cannot_write(name, &error))
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match self {
-            Self::Stdout(stdout) => write_all(stdout, bytes).await.map_err(Failure::from),
-            Self::File { file, name, .. } => {
-                write_all(file, bytes).await.map_err(|error| cannot(name, &error))
-            }
+        let written = match self {
+            Self::Stdout(stdout) => write_all(stdout, bytes).await,
+            Self::Device(file) => write_all(file, bytes).await,
             Self::Nowhere => Ok(()),
-        }
-    }
-
-    async fn finish(self) -> Result<(), Failure> {
-        if let Self::File { file, mut partial, name } = self {
-            file.sync_all().await.map_err(|error| cannot(&name, &error))?;
-            drop(file);
-            if let Some(path) = partial.path.take() {
-                let renamed = tokio::fs::rename(&path, &name).await;
-                renamed.map_err(|error| cannot(&name, &error))?;
-            }
-        }
-        Ok(())
+        };
+        written.map_err(Failure::from)
     }
 
     async fn discard(self) {
@@ -159,24 +139,7 @@ async fn write_all(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
     to.flush().await
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // If it cannot be removed, it still does not have the name of the file.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-/// The name under which a file is written: beside its own, so that renaming it is one step.
-fn partial_path(name: &Path) -> PathBuf {
-    let mut partial = std::ffi::OsString::from(".");
-    partial.push(name.file_name().unwrap_or_default());
-    partial.push(".partial");
-    name.with_file_name(partial)
-}
-
-fn cannot(name: &Path, error: &io::Error) -> Failure {
+pub(super) fn cannot_write(name: &Path, error: &io::Error) -> Failure {
     Failure::usage(format!("cannot write {}: {error}", name.display()))
 }
 
@@ -186,12 +149,6 @@ mod tests {
     use http::Response;
 
     use super::*;
-
-    #[test]
-    fn a_file_is_written_beside_its_own_name() {
-        assert_eq!(partial_path(Path::new("a/b.json")), Path::new("a/.b.json.partial"));
-        assert_eq!(partial_path(Path::new("b.json")), Path::new(".b.json.partial"));
-    }
 
     #[test]
     fn heads_are_written_as_http_has_them() {

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use redial::{
-    BoxError, Budgets, BufferAnswerLayer, Call, Diagnose, FellBack, HedgeLayer, LogEvents, Observe,
-    PolicyCell, Rejection, RetryLayer, RetryLayers,
-    core::{Event, Policy, Stop},
+    BoxError, Budgets, BufferAnswerLayer, Call, Diagnose, Diagnosis, FellBack, HedgeLayer,
+    LogEvents, Observe, PolicyCell, Rejection, RetryLayer, RetryLayers,
+    core::{Event, Fault, Policy, Stop},
 };
 use redial_hyper::Transport;
 use tower::{Layer, ServiceExt};
 
-use super::{FetchArgs, body, record::Recorder};
+use super::{FetchArgs, body, download::download, record::Recorder};
 use crate::{cli::Failure, show};
 
 /// What came of a call.
@@ -29,72 +29,95 @@ pub(crate) struct Ended {
 
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
+/// What it takes to make calls.
+pub(super) struct Caller<'a> {
+    pub(super) args: &'a FetchArgs,
+    pub(super) policy: Policy,
+    pub(super) transport: Transport,
+    pub(super) recorder: &'a Recorder,
+    /// How much of an answer is read before any of it is handed on.
+    pub(super) ahead_bytes_max: usize,
+}
+
 /// Makes the call, redirects included, and writes the answer where it belongs.
 pub(crate) async fn call(
     args: &FetchArgs,
-    policy: &Policy,
+    policy: Policy,
     transport: Transport,
     recorder: &Recorder,
-    mut request: Request<Bytes>,
+    request: Request<Bytes>,
 ) -> Result<Ended, Failure> {
-    for hop in 0.. {
-        let left = policy.deadline.map(|deadline| deadline.saturating_sub(recorder.elapsed()));
-        let policy = Policy { deadline: left, ..policy.clone() };
-        let (parts, bytes) = request.into_parts();
-        let sent = Request::from_parts(parts.clone(), Full::new(bytes.clone()));
-        request = Request::from_parts(parts, bytes);
-        let answer = match send(args, &policy, &transport, recorder, sent).await {
-            Ok(answer) => answer,
-            Err(error) => return Ok(failed(&error, recorder)),
-        };
-        let Some(next) = redirect(args, &request, &answer) else {
-            return body::write(args, answer, recorder).await;
-        };
-        if REDIRECTS_MAX <= hop {
-            return Ok(refused(answer.status().as_u16(), "more than 10 redirects"));
-        }
-        let target = match next {
-            Ok(target) => target,
-            Err(message) => return Ok(refused(answer.status().as_u16(), &message)),
-        };
-        if let Some(ended) = wait_to_follow(&answer, &policy, recorder).await {
-            return Ok(ended);
-        }
-        recorder.timeline(|timeline| timeline.line(&format!("     → {target}")));
-        request = follow(request, answer.status().as_u16(), target);
-        recorder.next_hop();
+    let ahead_bytes_max = if args.no_buffer { 0 } else { AHEAD_BYTES_MAX };
+    let caller = Caller { args, policy, transport, recorder, ahead_bytes_max };
+    match args.file()? {
+        Some(file) => download(caller, request, file).await,
+        None => match caller.reach(request).await {
+            Ok(answer) => body::write(args, answer, recorder).await,
+            Err(ended) => Ok(ended),
+        },
     }
-    Err(Failure::usage("a call without an end"))
 }
 
-async fn send(
-    args: &FetchArgs,
-    policy: &Policy,
-    transport: &Transport,
-    recorder: &Recorder,
-    request: Request<Full<Bytes>>,
-) -> Result<Answer, redial_hyper::Error> {
-    let cell = PolicyCell::new(policy.clone());
-    let notes = recorder.clone();
-    let observe = move |call: &Call<'_>, event: &Event| {
-        LogEvents.observe(call, event);
-        notes.observe(call, event);
-    };
-    let budgets = Budgets::new();
-    let hedge = HedgeLayer::new(cell.clone()).budgets(budgets.clone()).observe(observe.clone());
-    let retry = RetryLayer::new(cell.clone()).budgets(budgets).observe(observe);
-    let mut layers = RetryLayers { retry, hedge };
-    if let Some(seed) = args.seed {
-        layers.retry = layers.retry.seed(seed);
-        layers.hedge = layers.hedge.seed(seed);
+impl Caller<'_> {
+    /// Sends `request` until there is an answer that is none of the redirects to be followed, or says how
+    /// the call has ended.
+    pub(super) async fn reach(&self, mut request: Request<Bytes>) -> Result<Answer, Ended> {
+        let mut hop = 0;
+        loop {
+            let policy = Policy { deadline: self.time_left(), ..self.policy.clone() };
+            let (parts, bytes) = request.into_parts();
+            let sent = Request::from_parts(parts.clone(), Full::new(bytes.clone()));
+            request = Request::from_parts(parts, bytes);
+            let answer = self.send(&policy, sent).await;
+            let answer = answer.map_err(|error| failed(&error, self.recorder))?;
+            let Some(next) = redirect(self.args, &request, &answer) else { return Ok(answer) };
+            let status = answer.status().as_u16();
+            if REDIRECTS_MAX <= hop {
+                return Err(refused(status, "more than 10 redirects"));
+            }
+            let target = next.map_err(|message| refused(status, &message))?;
+            if let Some(ended) = wait_to_follow(&answer, &policy, self.recorder).await {
+                return Err(ended);
+            }
+            self.recorder.timeline(|timeline| timeline.line(&format!("     → {target}")));
+            request = follow(request, status, target);
+            self.recorder.next_hop();
+            hop += 1;
+        }
     }
-    let ahead = if args.no_buffer { 0 } else { AHEAD_BYTES_MAX };
-    let idle = policy.attempt_timeout.unwrap_or(IDLE_MAX);
-    let ahead = BufferAnswerLayer::new(ahead, idle);
-    let stack = redial::stack(cell).retries(layers);
-    let client = stack.map_attempts(|attempts| (ahead, attempts)).layer(transport.clone());
-    let answer = client.oneshot(request).await?;
-    Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+
+    /// How much of the deadline is left.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let deadline = self.policy.deadline?;
+        Some(deadline.saturating_sub(self.recorder.elapsed()))
+    }
+
+    async fn send(
+        &self,
+        policy: &Policy,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, redial_hyper::Error> {
+        let cell = PolicyCell::new(policy.clone());
+        let notes = self.recorder.clone();
+        let observe = move |call: &Call<'_>, event: &Event| {
+            LogEvents.observe(call, event);
+            notes.observe(call, event);
+        };
+        let budgets = Budgets::new();
+        let hedge = HedgeLayer::new(cell.clone()).budgets(budgets.clone()).observe(observe.clone());
+        let retry = RetryLayer::new(cell.clone()).budgets(budgets).observe(observe);
+        let mut layers = RetryLayers { retry, hedge };
+        if let Some(seed) = self.args.seed {
+            layers.retry = layers.retry.seed(seed);
+            layers.hedge = layers.hedge.seed(seed);
+        }
+        let idle = policy.attempt_timeout.unwrap_or(IDLE_MAX);
+        let ahead = BufferAnswerLayer::new(self.ahead_bytes_max, idle);
+        let stack = redial::stack(cell).retries(layers);
+        let client = stack.map_attempts(|attempts| (ahead, attempts)).layer(self.transport.clone());
+        let answer = client.oneshot(request).await?;
+        Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
 }
 
 fn failed(error: &redial_hyper::Error, recorder: &Recorder) -> Ended {
@@ -227,18 +250,32 @@ fn refused(status: u16, message: &str) -> Ended {
     Ended { status, stop, is_refused: true, fell_back: None, message }
 }
 
+/// Whether an error of the answer's body says that the deadline came.
+pub(super) fn is_late(error: &BoxError) -> bool {
+    let rejection = match error.downcast_ref::<redial_hyper::Error>() {
+        Some(error) => error.rejection(),
+        None => error.downcast_ref(),
+    };
+    matches!(rejection, Some(Rejection::DeadlineExceeded { .. }))
+}
+
 /// What an error of the answer's body says went wrong.
-pub(super) fn fault_of(error: &BoxError) -> redial::Diagnosis {
-    match error.downcast_ref::<redial_hyper::Error>() {
+pub(super) fn fault_of(error: &BoxError) -> Diagnosis {
+    let diagnosis = match error.downcast_ref::<redial_hyper::Error>() {
         Some(error) => error.diagnose(),
         None => error.diagnose(),
+    };
+    match diagnosis.fault {
+        Fault::Other => Diagnosis { fault: Fault::ResponseTruncated, ..diagnosis },
+        _ => diagnosis,
     }
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REDIRECTS_MAX: u32 = 10;
 const AHEAD_BYTES_MAX: usize = 1024 * 1024;
-const IDLE_MAX: Duration = Duration::from_secs(60);
+/// A body that brings nothing for so long has broken off.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

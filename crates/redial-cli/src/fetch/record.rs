@@ -7,7 +7,7 @@ use std::{
 };
 
 use redial::{
-    Call, Observe,
+    Call, Diagnosis, Observe,
     core::{Event, Evidence, Fault, Stop, Verdict},
 };
 use serde::Serialize;
@@ -94,15 +94,16 @@ impl Recorder {
         self.lock().stop
     }
 
-    /// Notes that the answer's body broke off when a part of it had been handed on.
-    pub(crate) fn broke_off(&self, fault: Fault, evidence: Evidence) {
+    /// Notes that the answer's body broke off, and what follows from it.
+    pub(crate) fn broke_off(&self, diagnosis: Diagnosis, decision: &'static str, reason: &str) {
         let mut notes = self.lock();
         if let Some(last) = notes.attempts.last_mut() {
+            let Diagnosis { fault, proof } = diagnosis;
             last.error = Some(fault.name());
-            last.evidence = Some(evidence.name());
-            (last.verdict, last.decision) = ("transient", "stop");
+            last.evidence = Some(proof.evidence().name());
+            (last.verdict, last.decision) = ("transient", decision);
             last.class = Some(fault.class().name());
-            last.reason = "a part of the answer had been handed on already".to_owned();
+            reason.clone_into(&mut last.reason);
         }
     }
 

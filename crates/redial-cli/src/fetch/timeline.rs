@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use redial::core::Why;
 
 use super::record::AttemptReport;
 use crate::{show, style::Style};
 
 /// How much is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Timeline {
     pub(crate) style: Style,
     /// Lines about every attempt.
@@ -20,11 +21,13 @@ pub(crate) struct Timeline {
     /// A line that moves, at a terminal only.
     pub(crate) is_live: bool,
     has_live_line: bool,
+    /// Takes the place of the line that moves while a download comes.
+    bar: Option<ProgressBar>,
 }
 
 impl Timeline {
     pub(crate) const fn new(style: Style, is_verbose: bool, is_live: bool) -> Self {
-        Self { style, is_verbose, is_live, has_live_line: false }
+        Self { style, is_verbose, is_live, has_live_line: false, bar: None }
     }
 
     pub(crate) fn started(&mut self, attempt: u32) {
@@ -61,21 +64,70 @@ impl Timeline {
     /// Writes a line, if lines are wanted.
     pub(crate) fn line(&mut self, text: &str) {
         if self.is_verbose {
-            self.clear();
-            write(&format!("{text}\n"));
+            self.say(text);
+        }
+    }
+
+    /// Writes a line above what moves.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.clear_line();
+        let text = format!("{text}\n");
+        match &self.bar {
+            Some(bar) => bar.suspend(|| write(&text)),
+            None => write(&text),
+        }
+    }
+
+    /// Shows at a terminal how far a download has come, beginning with `at` of `length` bytes.
+    pub(crate) fn progress(&mut self, at: u64, length: Option<u64>, resumes: u32) {
+        if !self.is_live {
+            return;
+        }
+        self.clear_line();
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        match length {
+            Some(length) => bar.set_length(length),
+            None => bar.unset_length(),
+        }
+        let template = if length.is_some() { MEASURED } else { UNMEASURED };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+        }
+        if 0 < resumes {
+            bar.set_message(format!("  resumed {resumes}×"));
+        }
+        // What was there before says nothing of the speed.
+        bar.set_position(at);
+        bar.reset_eta();
+    }
+
+    pub(crate) fn advance(&mut self, at: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(at);
         }
     }
 
     /// Replaces the line that moves.
     pub(crate) fn live(&mut self, text: &str) {
-        if self.is_live {
+        if self.is_live && self.bar.is_none() {
             write(&format!("\r\u{1b}[K{}", self.style.dim(text)));
             self.has_live_line = true;
         }
     }
 
-    /// Takes the line that moves away.
+    /// Takes away what moves.
     pub(crate) fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.clear_line();
+    }
+
+    fn clear_line(&mut self) {
         if std::mem::take(&mut self.has_live_line) {
             write("\r\u{1b}[K");
         }
@@ -92,3 +144,8 @@ fn write(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
     let _ = io::stderr().flush();
 }
+
+const TICK: Duration = Duration::from_millis(200);
+const MEASURED: &str =
+    "{bar:20} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left{msg}";
+const UNMEASURED: &str = "{bytes}  {bytes_per_sec}  {elapsed}{msg}";

@@ -9,23 +9,26 @@ use std::{
     time::Duration,
 };
 
+use bytes::Buf;
 use http::{
     HeaderMap, HeaderValue, Request, Response,
-    header::{IF_RANGE, RANGE},
+    header::{ACCEPT_ENCODING, IF_RANGE, RANGE},
     request::Parts,
 };
+use http_body::Frame;
 use redial_core::{Deadline, Event, ResumePolicy};
 use tower_service::Service;
 
 use super::{
     OnceBody, Shared,
     body::Progress,
-    known::{Judgment, Known},
+    digest::DigestCheck,
+    representation::{Continuation, Representation},
 };
 use crate::{
     clock,
     deadline::{current_deadline, under},
-    diagnose::Fresh,
+    diagnose::{Fresh, Rejection},
     observe::Call,
 };
 
@@ -39,9 +42,11 @@ pub(super) struct AgainBy<A: ?Sized> {
     shared: Arc<Shared>,
     deadline: Option<Deadline>,
     /// What is known of the answer, once its head is there.
-    known: Known,
+    known: Representation,
     /// How far its body has come.
     pub(super) progress: Progress,
+    /// What all its bytes must come to, until that is known. Boxed, as few servers say.
+    digest: Option<Box<DigestCheck>>,
     resumes: u32,
     /// How many of them brought nothing since the last one that did.
     fruitless: u32,
@@ -106,8 +111,9 @@ impl<A> AgainBy<A> {
             policy,
             shared,
             deadline: current_deadline(),
-            known: Known::default(),
+            known: Representation::default(),
             progress: Progress::default(),
+            digest: None,
             resumes: 0,
             fruitless: 0,
             previous: Duration::ZERO,
@@ -120,9 +126,36 @@ impl<B, E> Again<B, E> {
     /// Notes what the head of an answer tells, whose body begins; returns the length of the whole, where
     /// it was announced.
     pub(super) fn note_head(&mut self, headers: &HeaderMap) -> Option<u64> {
-        self.known = Known::of(headers);
+        self.known = Representation::of(headers);
         self.progress = Progress::of(self.known.length());
+        // A digest is of the bytes as the server sent them.
+        let identity = self.head.headers.get(ACCEPT_ENCODING);
+        let is_as_sent =
+            self.known.length().is_some() || identity.is_some_and(|coding| coding == "identity");
+        let digest = if is_as_sent { DigestCheck::of(headers) } else { None };
+        self.digest = digest.map(Box::new);
         self.known.length()
+    }
+
+    /// Returns whether the body is still to be held against a digest.
+    pub(super) const fn awaits_digest(&self) -> bool {
+        self.digest.is_some()
+    }
+
+    /// Looks at what came, or at the end, before it is handed on; with the last byte all must be right.
+    pub(super) fn check<D: Buf>(&mut self, frame: Option<&Frame<D>>) -> Result<(), Rejection> {
+        let Some(digest) = &mut self.digest else { return Ok(()) };
+        if let Some(data) = frame.and_then(Frame::data_ref)
+            && !digest.update_from(data)
+        {
+            self.digest = None;
+            return Ok(());
+        }
+        let is_whole = frame.is_none() || self.known.length() == Some(self.progress.at);
+        match self.digest.take_if(|_| is_whole) {
+            Some(digest) => digest.finish(),
+            None => Ok(()),
+        }
     }
 
     /// Returns whether it makes sense to ask for what comes next.
@@ -157,15 +190,15 @@ impl<B, E> Again<B, E> {
             }
             let Ok(answer) = under(self.deadline, self.ask(at)).await else { continue };
             match self.known.judge(at, answer.status(), answer.headers()) {
-                Judgment::GoesOn { end } => {
+                Continuation::GoesOn { end } => {
                     let call = Call { method: &self.head.method, uri: &self.head.uri };
                     self.shared.observer.tell(&call, Event::Resumed { at });
                     self.progress.end = end;
                     return Resumption::More { body: answer.into_body(), again: self };
                 }
-                Judgment::Failed => {}
-                Judgment::Changed => return Resumption::Changed,
-                Judgment::Useless => break,
+                Continuation::Failed => {}
+                Continuation::Changed => return Resumption::Changed,
+                Continuation::Useless => break,
             }
         }
         Resumption::Nothing

@@ -80,6 +80,14 @@ where
                     if at < again.progress.at {
                         again.note_progress();
                     }
+                    if let Ok(frame) = &noted
+                        && let Err(rejection) = again.check(frame.as_ref())
+                    {
+                        // All of it came: there is nothing to go on with.
+                        *this.again = None;
+                        this.flow.set(Flow::Over);
+                        return Poll::Ready(Some(Err(rejection.into())));
+                    }
                     match noted {
                         Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                         Ok(None) => {
@@ -120,7 +128,8 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.flow {
             Flow::Reading { body } => {
-                body.is_end_stream() && self.left().is_none_or(|left| left == 0)
+                let awaits_digest = self.again.as_ref().is_some_and(|again| again.awaits_digest());
+                body.is_end_stream() && self.left().is_none_or(|left| left == 0) && !awaits_digest
             }
             Flow::Resuming { .. } => false,
             Flow::Over => true,

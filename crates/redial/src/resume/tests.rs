@@ -1,3 +1,5 @@
+mod digests;
+
 use std::{
     collections::VecDeque,
     io,
@@ -42,6 +44,9 @@ struct File {
     /// What is answered first to requests that go on.
     failures: VecDeque<Result<u16, io::ErrorKind>>,
     requests: Vec<HeaderMap>,
+    /// What else the head of a whole answer says.
+    says: HeaderMap,
+    has_length: bool,
 }
 
 impl Server {
@@ -54,6 +59,8 @@ impl Server {
             sizes: vec![4],
             failures: VecDeque::new(),
             requests: Vec::new(),
+            says: HeaderMap::new(),
+            has_length: true,
         };
         Self { file: Arc::new(Mutex::new(file)) }
     }
@@ -119,7 +126,14 @@ impl File {
             Some(at) => Script::pieces(&rest.slice(..at.min(rest.len())), &self.sizes).then(RESET),
             None => Script::pieces(&rest, &self.sizes),
         };
-        Ok(answer.body(body).unwrap())
+        let mut answer = answer.body(body).unwrap();
+        if first.is_none() {
+            answer.headers_mut().extend(self.says.clone());
+        }
+        if !self.has_length {
+            answer.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        Ok(answer)
     }
 }
 

@@ -1,4 +1,7 @@
 //! What is known of the thing that is being downloaded, and whether an answer is the rest of it.
+//!
+//! Whoever keeps what came somewhere else than in a body, as a download to a file does, decides by the same
+//! rules as [`Resume`](super::Resume).
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -10,9 +13,37 @@ use http::{
 
 use crate::{clock, http::parse_http_date};
 
-/// What the first answer said about its body.
-#[derive(Debug, Default)]
-pub(super) struct Known {
+/// What the head of an answer says about its body, which is what a download that broke off goes on by.
+///
+/// It is for those who download to somewhere that outlives the answer, a file for example; for a body that
+/// goes on by itself there is [`ResumeLayer`](crate::ResumeLayer).
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use redial::{Continuation, Representation};
+///
+/// let text = HeaderValue::from_static;
+/// let first = HeaderMap::from_iter([
+///     (http::header::ETAG, text("\"v1\"")),
+///     (http::header::CONTENT_LENGTH, text("10")),
+/// ]);
+/// let representation = Representation::of(&first);
+/// // What goes into `If-Range`, beside `Range: bytes=4-`.
+/// assert_eq!(representation.if_range(), Some(&text("\"v1\"")));
+///
+/// let mut rest = HeaderMap::from_iter([
+///     (http::header::ETAG, text("\"v1\"")),
+///     (http::header::CONTENT_RANGE, text("bytes 4-9/10")),
+/// ]);
+/// let judge = |rest: &_| representation.judge(4, StatusCode::PARTIAL_CONTENT, rest);
+/// assert_eq!(judge(&rest), Continuation::GoesOn { end: Some(10) });
+/// rest.insert(http::header::ETAG, text("\"v2\""));
+/// assert_eq!(judge(&rest), Continuation::Changed);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Representation {
     /// The fields by which an answer to the same request is told to be the same.
     described: [Option<HeaderValue>; FIELDS],
     length: Option<u64>,
@@ -28,7 +59,7 @@ enum Validator {
 
 /// What an answer to a request for the rest is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Judgment {
+pub enum Continuation {
     /// The rest, or a part of it that ends before this byte.
     GoesOn {
         /// `None` if nobody knows.
@@ -42,8 +73,10 @@ pub(super) enum Judgment {
     Useless,
 }
 
-impl Known {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+impl Representation {
+    /// Reads the head of a 200 that begins with the first byte.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(number);
         let has_no_ranges = headers.get(ACCEPT_RANGES).is_some_and(|units| units == "none");
         // A body without a length may have been decoded on its way here, and ranges are of what the
@@ -52,12 +85,17 @@ impl Known {
         Self { described: DESCRIBING.map(|name| headers.get(name).cloned()), length, validator }
     }
 
-    pub(super) const fn length(&self) -> Option<u64> {
+    /// Returns how many bytes there are, where that was announced.
+    #[must_use]
+    pub const fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// Returns what goes into `If-Range`, where the rest can be asked for.
-    pub(super) fn if_range(&self) -> Option<&HeaderValue> {
+    /// Returns what goes into `If-Range`, where the rest can be asked for: the length is known, the server
+    /// does not say `Accept-Ranges: none`, and there is a strong `ETag`, or, without any `ETag` and
+    /// `Content-Encoding`, a `Last-Modified` at least one second older than `Date` (RFC 9110 §13.1.5).
+    #[must_use]
+    pub fn if_range(&self) -> Option<&HeaderValue> {
         self.described(match self.validator? {
             Validator::Tag => &ETAG,
             Validator::Date => &LAST_MODIFIED,
@@ -65,26 +103,30 @@ impl Known {
     }
 
     /// Judges an answer to a request for everything from byte `at` on; 0 for a request without a range.
-    pub(super) fn judge(&self, at: u64, status: StatusCode, headers: &HeaderMap) -> Judgment {
+    #[must_use]
+    pub fn judge(&self, at: u64, status: StatusCode, headers: &HeaderMap) -> Continuation {
         match status.as_u16() {
-            200 if at == 0 && self.describes(headers) => Judgment::GoesOn { end: self.length },
-            200 if 0 < at && self.is_same(headers) => Judgment::Useless,
-            200 | 304 | 412 | 416 => Judgment::Changed,
+            200 if at == 0 && self.describes(headers) => Continuation::GoesOn { end: self.length },
+            200 if 0 < at && self.is_same(headers) => Continuation::Useless,
+            200 | 304 | 412 | 416 => Continuation::Changed,
             206 if 0 < at => self.judge_part(at, headers),
-            408 | 425 | 429 | 500.. => Judgment::Failed,
-            _ => Judgment::Useless,
+            408 | 425 | 429 | 500.. => Continuation::Failed,
+            _ => Continuation::Useless,
         }
     }
 
     /// RFC 9110 §15.3.7.
-    fn judge_part(&self, at: u64, headers: &HeaderMap) -> Judgment {
+    fn judge_part(&self, at: u64, headers: &HeaderMap) -> Continuation {
         let Some(part) = headers.get(CONTENT_RANGE).and_then(ContentRange::of) else {
-            return Judgment::Useless;
+            return Continuation::Useless;
         };
+        if headers.get(CONTENT_TYPE).is_some_and(is_multipart) {
+            return Continuation::Useless;
+        }
         let is_tagged = self.validator == Some(Validator::Tag);
         // A part repeats the tag, if it has one, but not the date.
         if is_tagged && !headers.contains_key(ETAG) {
-            return Judgment::Useless;
+            return Continuation::Useless;
         }
         let has_same = |name: HeaderName| headers.get(&name) == self.described(&name);
         let is_other = (headers.contains_key(ETAG) && !has_same(ETAG))
@@ -94,9 +136,9 @@ impl Known {
             || part.complete.is_some_and(|complete| Some(complete) != self.length)
             || self.length.is_some_and(|length| length <= part.last);
         if is_other {
-            return Judgment::Changed;
+            return Continuation::Changed;
         }
-        Judgment::GoesOn { end: Some(part.last + 1) }
+        Continuation::GoesOn { end: Some(part.last + 1) }
     }
 
     /// Whether all that an answer says about its body is the same.
@@ -168,6 +210,13 @@ impl ContentRange {
     }
 }
 
+/// Several ranges at once, which nobody asked for (RFC 9110 §14.6).
+fn is_multipart(content_type: &HeaderValue) -> bool {
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
+    essence
+        .is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"multipart/byteranges"))
+}
+
 fn number(field: &HeaderValue) -> Option<u64> {
     digits(field.to_str().ok()?)
 }
@@ -218,9 +267,9 @@ mod tests {
         ];
         for (fields, expected) in table {
             let mut fields = headers(fields);
-            assert_eq!(Known::of(&fields).if_range(), None, "no length: {fields:?}");
+            assert_eq!(Representation::of(&fields).if_range(), None, "no length: {fields:?}");
             fields.insert(CONTENT_LENGTH, HeaderValue::from_static("10"));
-            let known = Known::of(&fields);
+            let known = Representation::of(&fields);
             let expected = expected.map(HeaderValue::from_static);
             assert_eq!(known.if_range(), expected.as_ref(), "{fields:?}");
             assert_eq!(known.length(), Some(10));
@@ -253,7 +302,7 @@ mod tests {
 
     #[test]
     fn answers_are_the_rest_or_not() {
-        let known = Known::of(&headers(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "10")]));
+        let known = Representation::of(&headers(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "10")]));
         let part = |range: &'static str, tag: Option<&'static str>| {
             let mut fields = headers(&[(CONTENT_RANGE, range)]);
             if let Some(tag) = tag {
@@ -262,65 +311,73 @@ mod tests {
             known.judge(4, StatusCode::PARTIAL_CONTENT, &fields)
         };
         let (a, b) = (Some("\"a\""), Some("\"b\""));
-        assert_eq!(part("bytes 4-9/10", a), Judgment::GoesOn { end: Some(10) });
-        assert_eq!(part("bytes 4-6/10", a), Judgment::GoesOn { end: Some(7) });
-        assert_eq!(part("bytes 4-9/*", a), Judgment::GoesOn { end: Some(10) });
-        assert_eq!(part("bytes 4-9/10", b), Judgment::Changed);
-        assert_eq!(part("bytes 4-9/10", Some("W/\"a\"")), Judgment::Changed);
-        assert_eq!(part("bytes 3-9/10", a), Judgment::Changed);
-        assert_eq!(part("bytes 5-9/10", a), Judgment::Changed);
-        assert_eq!(part("bytes 4-10/11", a), Judgment::Changed);
-        assert_eq!(part("bytes 4-10/*", a), Judgment::Changed);
-        assert_eq!(part("bytes 4-9/10", None), Judgment::Useless);
-        assert_eq!(part("nonsense", a), Judgment::Useless);
+        assert_eq!(part("bytes 4-9/10", a), Continuation::GoesOn { end: Some(10) });
+        assert_eq!(part("bytes 4-6/10", a), Continuation::GoesOn { end: Some(7) });
+        assert_eq!(part("bytes 4-9/*", a), Continuation::GoesOn { end: Some(10) });
+        assert_eq!(part("bytes 4-9/10", b), Continuation::Changed);
+        assert_eq!(part("bytes 4-9/10", Some("W/\"a\"")), Continuation::Changed);
+        assert_eq!(part("bytes 3-9/10", a), Continuation::Changed);
+        assert_eq!(part("bytes 5-9/10", a), Continuation::Changed);
+        assert_eq!(part("bytes 4-10/11", a), Continuation::Changed);
+        assert_eq!(part("bytes 4-10/*", a), Continuation::Changed);
+        assert_eq!(part("bytes 4-9/10", None), Continuation::Useless);
+        assert_eq!(part("nonsense", a), Continuation::Useless);
+        let several = "Multipart/byteranges; boundary=x";
+        let several = [(CONTENT_RANGE, "bytes 4-9/10"), (ETAG, "\"a\""), (CONTENT_TYPE, several)];
+        let several = known.judge(4, StatusCode::PARTIAL_CONTENT, &headers(&several));
+        assert_eq!(several, Continuation::Useless, "in parts that nobody asked for");
         let bare = HeaderMap::new();
         for (status, expected) in [
-            (200, Judgment::Changed),
-            (304, Judgment::Changed),
-            (412, Judgment::Changed),
-            (416, Judgment::Changed),
-            (206, Judgment::Useless),
-            (204, Judgment::Useless),
-            (302, Judgment::Useless),
-            (401, Judgment::Useless),
-            (404, Judgment::Useless),
-            (408, Judgment::Failed),
-            (429, Judgment::Failed),
-            (503, Judgment::Failed),
+            (200, Continuation::Changed),
+            (304, Continuation::Changed),
+            (412, Continuation::Changed),
+            (416, Continuation::Changed),
+            (206, Continuation::Useless),
+            (204, Continuation::Useless),
+            (302, Continuation::Useless),
+            (401, Continuation::Useless),
+            (404, Continuation::Useless),
+            (408, Continuation::Failed),
+            (429, Continuation::Failed),
+            (503, Continuation::Failed),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(known.judge(4, status, &bare), expected, "{status}");
         }
         let whole = headers(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "10")]);
-        assert_eq!(known.judge(4, StatusCode::OK, &whole), Judgment::Useless, "no ranges there");
-        assert_eq!(known.judge(0, StatusCode::OK, &whole), Judgment::GoesOn { end: Some(10) });
-        assert_eq!(known.judge(0, StatusCode::PARTIAL_CONTENT, &whole), Judgment::Useless);
+        assert_eq!(
+            known.judge(4, StatusCode::OK, &whole),
+            Continuation::Useless,
+            "no ranges there"
+        );
+        assert_eq!(known.judge(0, StatusCode::OK, &whole), Continuation::GoesOn { end: Some(10) });
+        assert_eq!(known.judge(0, StatusCode::PARTIAL_CONTENT, &whole), Continuation::Useless);
         let other = headers(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "11")]);
-        assert_eq!(known.judge(0, StatusCode::OK, &other), Judgment::Changed);
+        assert_eq!(known.judge(0, StatusCode::OK, &other), Continuation::Changed);
     }
 
     #[test]
     fn encoded_bytes_go_on_with_bytes_of_the_same_coding() {
         let first = [(ETAG, "\"a\""), (CONTENT_LENGTH, "10"), (CONTENT_ENCODING, "gzip")];
-        let known = Known::of(&headers(&first));
+        let known = Representation::of(&headers(&first));
         let part = [(ETAG, "\"a\""), (CONTENT_RANGE, "bytes 4-9/10"), (CONTENT_ENCODING, "gzip")];
         let judge = |fields| known.judge(4, StatusCode::PARTIAL_CONTENT, &headers(fields));
-        assert_eq!(judge(&part), Judgment::GoesOn { end: Some(10) });
-        assert_eq!(judge(&part[..2]), Judgment::Changed);
+        assert_eq!(judge(&part), Continuation::GoesOn { end: Some(10) });
+        assert_eq!(judge(&part[..2]), Continuation::Changed);
     }
 
     #[test]
     fn a_date_holds_where_the_part_repeats_it_and_where_it_does_not() {
         let first = [(LAST_MODIFIED, EARLY), (DATE, LATE), (CONTENT_LENGTH, "10")];
-        let known = Known::of(&headers(&first));
+        let known = Representation::of(&headers(&first));
         let judge = |fields: &[_]| known.judge(4, StatusCode::PARTIAL_CONTENT, &headers(fields));
         let range = (CONTENT_RANGE, "bytes 4-9/10");
-        let goes_on = Judgment::GoesOn { end: Some(10) };
+        let goes_on = Continuation::GoesOn { end: Some(10) };
         assert_eq!(judge(std::slice::from_ref(&range)), goes_on);
         assert_eq!(judge(&[range.clone(), (LAST_MODIFIED, EARLY)]), goes_on);
-        assert_eq!(judge(&[range.clone(), (LAST_MODIFIED, LATE)]), Judgment::Changed);
-        assert_eq!(judge(&[range, (ETAG, "\"a\"")]), Judgment::Changed, "a tag from nowhere");
+        assert_eq!(judge(&[range.clone(), (LAST_MODIFIED, LATE)]), Continuation::Changed);
+        assert_eq!(judge(&[range, (ETAG, "\"a\"")]), Continuation::Changed, "a tag from nowhere");
         let whole = headers(&first);
-        assert_eq!(known.judge(4, StatusCode::OK, &whole), Judgment::Useless);
+        assert_eq!(known.judge(4, StatusCode::OK, &whole), Continuation::Useless);
     }
 }
