@@ -21,7 +21,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{
-    server::{KINDS, Kind, Server},
+    install::Package,
+    server::{KINDS, Server},
     state::State,
 };
 
@@ -94,8 +95,8 @@ fn up(until_exit: Option<u32>) -> Result<State> {
         eprintln!("services: some have ended; starting all of them again");
         stop(&state)?;
     }
-    for kind in KINDS {
-        install::ensure(kind)?;
+    for package in KINDS.iter().map(|kind| &kind.package).chain([&install::FAKETIME]) {
+        install::ensure(package)?;
     }
     let data = data_folder()?;
     let mut state = State::new(&data);
@@ -201,9 +202,9 @@ const NEEDED_BY: &[&str] = &["redial-store"];
 const FAILED: &str = "REDIAL_SERVICES_FAILED";
 
 /// Finds `name` on PATH, or in the folders where Debian keeps servers.
-fn program(kind: &Kind, name: &str) -> Option<PathBuf> {
+fn program(package: &Package, name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let own = kind.folders.iter().flat_map(|pattern| versions(pattern));
+    let own = package.folders.iter().flat_map(|pattern| versions(pattern));
     let mut folders = own.chain(env::split_paths(&path)).chain([PathBuf::from("/usr/sbin")]);
     folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()))
 }

@@ -1,30 +1,43 @@
-//! Installs servers that are missing, by apt.
+//! Installs what is missing, by apt.
 
 use std::{process::Command, sync::Once};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{program, server::Kind};
+use super::program;
 use crate::shell;
 
-/// Installs the package of `kind` unless all of its programs are there.
-pub(super) fn ensure(kind: &Kind) -> Result<()> {
-    let missing = || kind.programs.iter().find(|name| program(kind, name).is_none());
+/// A package of Debian, and what we want of it.
+#[derive(Debug)]
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    pub(super) programs: &'static [&'static str],
+    /// Where programs are that are not on PATH; `*` is a version.
+    pub(super) folders: &'static [&'static str],
+}
+
+/// Runs a program with another clock, for tests of holders whose clocks differ.
+pub(super) static FAKETIME: Package =
+    Package { name: "faketime", programs: &["faketime"], folders: &[] };
+
+/// Installs `package` unless all of its programs are there.
+pub(super) fn ensure(package: &Package) -> Result<()> {
+    let name = package.name;
+    let missing = || package.programs.iter().find(|name| program(package, name).is_none());
     let Some(first) = missing() else { return Ok(()) };
-    eprintln!("services: {first} is not here; installing {} with apt-get", kind.package);
+    eprintln!("services: {first} is not here; installing {name} with apt-get");
     let how = || {
         format!(
-            "{} needs {first}; install the package {} (or its like), or run as root where there is \
-             apt-get",
-            kind.title, kind.package
+            "{first} is missing; install the package {name} (or its like), or run as root where \
+             there is apt-get"
         )
     };
     static UPDATE: Once = Once::new();
     // An old list of packages may still do, so a failure to refresh it is not the end.
     UPDATE.call_once(|| drop(apt(&["update", "-qq"])));
-    apt(&["install", "-y", "-qq", "--no-install-recommends", kind.package]).with_context(how)?;
+    apt(&["install", "-y", "-qq", "--no-install-recommends", name]).with_context(how)?;
     if let Some(still) = missing() {
-        bail!("{}; {} was installed and has no {still}", how(), kind.package);
+        bail!("{name} was installed and has no {still}");
     }
     Ok(())
 }

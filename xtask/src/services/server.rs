@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::program;
+use super::{install::Package, program};
 use crate::shell;
 
 /// What has to be known of a kind of server.
@@ -22,10 +22,7 @@ pub(crate) struct Kind {
     pub(super) title: &'static str,
     /// Where tests find the address.
     pub(super) variable: &'static str,
-    pub(super) package: &'static str,
-    pub(super) programs: &'static [&'static str],
-    /// Where programs are that are not on PATH; `*` is a version.
-    pub(super) folders: &'static [&'static str],
+    pub(super) package: Package,
     /// Whom it runs as where we are root, which it would refuse.
     user: Option<&'static str>,
     /// Asks it to end at once, clients or not.
@@ -138,9 +135,7 @@ static REDIS: Kind = Kind {
     name: "redis",
     title: "Redis",
     variable: "REDIAL_REDIS_URL",
-    package: "redis-server",
-    programs: &["redis-server"],
-    folders: &[],
+    package: Package { name: "redis-server", programs: &["redis-server"], folders: &[] },
     user: None,
     signal: "TERM",
     url: ("redis://127.0.0.1:", "/"),
@@ -162,9 +157,11 @@ static MARIADB: Kind = Kind {
     name: "mariadb",
     title: "MariaDB",
     variable: "REDIAL_MYSQL_URL",
-    package: "mariadb-server",
-    programs: &["mariadbd", "mariadb-install-db"],
-    folders: &[],
+    package: Package {
+        name: "mariadb-server",
+        programs: &["mariadbd", "mariadb-install-db"],
+        folders: &[],
+    },
     user: Some("mysql"),
     signal: "TERM",
     url: ("mysql://root@127.0.0.1:", "/redial"),
@@ -200,9 +197,11 @@ static POSTGRES: Kind = Kind {
     name: "postgres",
     title: "PostgreSQL",
     variable: "REDIAL_POSTGRES_URL",
-    package: "postgresql",
-    programs: &["postgres", "initdb"],
-    folders: &["/usr/lib/postgresql/*/bin"],
+    package: Package {
+        name: "postgresql",
+        programs: &["postgres", "initdb"],
+        folders: &["/usr/lib/postgresql/*/bin"],
+    },
     user: Some("postgres"),
     signal: "INT",
     url: ("postgres://postgres@127.0.0.1:", "/postgres"),
@@ -229,7 +228,8 @@ static POSTGRES: Kind = Kind {
 };
 
 fn found(kind: &Kind, name: &str) -> Result<Command> {
-    let file = program(kind, name).with_context(|| format!("{name} is not on this machine"))?;
+    let file =
+        program(&kind.package, name).with_context(|| format!("{name} is not on this machine"))?;
     Ok(Command::new(file))
 }
 
