@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use redial::idempotency::{Claim, IdempotencyStore, RecordKey, StoredAnswer};
 use redial_core::{FencingToken, Fingerprint};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::servers::{KEEP, LEASE, answer, key, mysql, pass, payload, postgres, redis, sqlite};
 
@@ -55,6 +56,7 @@ on_every_store! {
     the_longest_key_is_kept
     strangers_can_do_nothing
     of_a_hundred_that_begin_at_once_one_starts
+    of_a_hundred_duplicates_one_is_carried_out_and_all_get_its_answer
     of_a_hundred_that_take_over_at_once_one_starts
 }
 
@@ -237,6 +239,37 @@ async fn of_a_hundred_that_begin_at_once_one_starts(store: impl IdempotencyStore
     assert_eq!((started, waiting), (1, 99));
 }
 
+async fn of_a_hundred_duplicates_one_is_carried_out_and_all_get_its_answer(
+    store: impl IdempotencyStore,
+) {
+    let key = key("duplicates");
+    let begin = Instant::now();
+    let mut calls = JoinSet::new();
+    for number in 0..100_u8 {
+        let (store, key) = (store.clone(), key.clone());
+        calls.spawn(async move {
+            loop {
+                match store.begin(&key, payload(1), LEASE).await.unwrap() {
+                    Claim::Started(token) => {
+                        pass(Duration::from_millis(50)).await;
+                        let done = answer(201, &[number]);
+                        assert!(store.complete(&key, token, &done, KEEP).await.unwrap());
+                        return (true, done);
+                    }
+                    Claim::Completed(done) => return (false, done),
+                    Claim::InProgress { .. } => pass(Duration::from_millis(20)).await,
+                    Claim::Mismatch => panic!("it is the same payload"),
+                }
+            }
+        });
+    }
+    let ended = calls.join_all().await;
+    let executions = ended.iter().filter(|(executed, _)| *executed).count();
+    let equal = ended.iter().filter(|(_, done)| *done == ended[0].1).count();
+    println!("{executions} execution, {equal} equal answers, after {:?}", begin.elapsed());
+    assert_eq!((executions, equal), (1, 100));
+}
+
 async fn of_a_hundred_that_take_over_at_once_one_starts(store: impl IdempotencyStore) {
     let key = key("race");
     let first = start(&store, &key, SHORT).await;
@@ -257,7 +290,7 @@ async fn begin_at_once(
     key: &RecordKey,
     payload: Fingerprint,
 ) -> Vec<Claim> {
-    let mut calls = tokio::task::JoinSet::new();
+    let mut calls = JoinSet::new();
     for _ in 0..100 {
         let (store, key) = (store.clone(), key.clone());
         calls.spawn(async move { store.begin(&key, payload, LEASE).await.unwrap() });

@@ -32,18 +32,14 @@ async fn a_killed_holder_in_postgresql_is_taken_over_once() {
 async fn a_killed_holder_in_sqlite_is_taken_over_once() {
     // Both processes open the same file: the folder is the other's text, before the key.
     let test = "crash::a_killed_holder_in_sqlite_is_taken_over_once";
-    let folder = Scratch::new("crash");
-    let path = part().map_or_else(
-        || folder.path().to_owned(),
-        |text| text.split_once(' ').map(|(path, _)| path.into()).unwrap(),
-    );
-    let store = SqliteStore::new(sqlite_pool(&path.join("records.db")).await);
+    let (folder, told) = Scratch::shared();
+    let store = SqliteStore::new(sqlite_pool(&folder.path().join("records.db")).await);
     store.migrate().await.unwrap();
-    if let Some(text) = part() {
-        return hold_forever(&store, text.split_once(' ').unwrap().1).await;
+    if let Some(key) = told {
+        return hold_forever(&store, &key).await;
     }
     let key = key("crash");
-    let other = Other::start(test, &format!("{} {}", path.display(), key.as_str()));
+    let other = Other::start(test, &format!("{} {}", folder.path().display(), key.as_str()));
     take_over(other, store, key).await;
 }
 

@@ -9,7 +9,7 @@ use redial_store::{Dialect, SqlStore};
 use sqlx::{AssertSqlSafe, MySql, Pool, Postgres, Sqlite};
 
 use crate::{
-    child::{Other, part, say},
+    child::{Other, say},
     servers::{
         KEEP, LEASE, Scratch, answer, key, mysql_pool, pass, payload, postgres_pool, sqlite_pool,
     },
@@ -23,21 +23,20 @@ macro_rules! on_every_database {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn in_mariadb() {
-                let folder = Scratch::new("unused");
-                super::$name(ledger(mysql_pool().await).await, &Here::new(concat!(stringify!($name), "::in_mariadb"), &folder)).await;
+                let here = Here::new(concat!(stringify!($name), "::in_mariadb"));
+                super::$name(ledger(mysql_pool().await).await, &here).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn in_postgresql() {
-                let folder = Scratch::new("unused");
-                super::$name(ledger(postgres_pool().await).await, &Here::new(concat!(stringify!($name), "::in_postgresql"), &folder)).await;
+                let here = Here::new(concat!(stringify!($name), "::in_postgresql"));
+                super::$name(ledger(postgres_pool().await).await, &here).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn in_sqlite() {
-                let folder = Scratch::new("effects");
-                let here = Here::new(concat!(stringify!($name), "::in_sqlite"), &folder);
-                let pool = sqlite_pool(&here.folder.join("records.db")).await;
+                let here = Here::new(concat!(stringify!($name), "::in_sqlite"));
+                let pool = sqlite_pool(&here.folder.path().join("records.db")).await;
                 super::$name(ledger(pool).await, &here).await;
             }
         }
@@ -55,23 +54,19 @@ on_every_database! {
 /// Which test this is, and what the other process was told.
 struct Here {
     test: String,
-    folder: std::path::PathBuf,
+    /// For SQLite's file: both processes have the same.
+    folder: Scratch,
     told: Option<String>,
 }
 
 impl Here {
-    fn new(test: &str, folder: &Scratch) -> Self {
-        let told = part();
-        let split = told.as_deref().and_then(|told| told.split_once(' '));
-        Self {
-            test: format!("effects::{test}"),
-            folder: split.map_or_else(|| folder.path().to_owned(), |(path, _)| path.into()),
-            told: split.map(|(_, text)| text.to_owned()),
-        }
+    fn new(test: &str) -> Self {
+        let (folder, told) = Scratch::shared();
+        Self { test: format!("effects::{test}"), folder, told }
     }
 
     fn start(&self, text: &str) -> Other {
-        Other::start(&self.test, &format!("{} {text}", self.folder.display()))
+        Other::start(&self.test, &format!("{} {text}", self.folder.path().display()))
     }
 }
 

@@ -22,6 +22,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
+use crate::child::part;
+
 /// Returns the address of a server, such as that in `REDIAL_REDIS_URL`.
 pub(crate) fn url(variable: &str) -> String {
     if let Ok(why) = env::var("REDIAL_SERVICES_FAILED") {
@@ -93,26 +95,39 @@ pub(crate) async fn sqlite() -> (SqliteStore, Scratch) {
     (store, folder)
 }
 
-/// A folder that is removed with everything in it.
+/// A folder that is removed with everything in it, by the process that made it.
 #[derive(Debug)]
-pub(crate) struct Scratch(PathBuf);
+pub(crate) struct Scratch {
+    path: PathBuf,
+    is_ours: bool,
+}
 
 impl Scratch {
     pub(crate) fn new(what: &str) -> Self {
         let name = format!("redial-store-{what}-{}", key(what).as_str().replace(':', "-"));
         let path = env::temp_dir().join(name);
         fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self { path, is_ours: true }
+    }
+
+    /// A folder that the other process is told of before its text; here, there, and what that text is.
+    pub(crate) fn shared() -> (Self, Option<String>) {
+        match part().as_deref().and_then(|told| told.split_once(' ')) {
+            Some((path, text)) => (Self { path: path.into(), is_ours: false }, Some(text.into())),
+            None => (Self::new("shared"), None),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        if self.is_ours {
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
