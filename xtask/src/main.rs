@@ -126,7 +126,7 @@ const CHORES: &[Chore] = &[
                ports with their\n           data in a temporary folder, wait until they answer, \
                print their addresses\n  down     stop what `up` started, and remove its data\n  \
                status   say which of them answer\n\n`up --until-exit PID` stops them by itself \
-               when that process has ended. Addresses are kept in\ntarget/services/environment. \
+               when that process has ended, and all others that asked for the same. Addresses are kept in\ntarget/services/environment. \
                `test`, `coverage` and `ci` call `up` before the tests and `down` after.",
         run: services::run,
     },

@@ -2,7 +2,8 @@
 //!
 //! They listen on free ports of the loopback interface and keep their data in one temporary folder. What was
 //! started is written down below `target/services`, for tests to find and for `down` to stop: that, and
-//! nothing else. A watcher stops them too when the process ends that they were started for, however it ends.
+//! nothing else. Several runs of tests may share them: a watcher stops them when the last process has ended that
+//! they run for, however it ended.
 
 mod install;
 mod server;
@@ -42,10 +43,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The services for the length of a run of tests; stopped when dropped, if this run started them.
+/// The services for the length of a run of tests; stopped when dropped, unless they run for others too.
 pub(crate) struct Running {
     variables: Vec<(String, String)>,
-    is_ours: bool,
 }
 
 impl Running {
@@ -58,13 +58,12 @@ impl Running {
 
     /// Starts the services unless they run. Where that cannot be done, tests are told so, and fail.
     pub(crate) fn begin() -> Self {
-        let before = State::read(&folder()).is_some_and(|state| state.is_alive());
         match up(Some(process::id())) {
-            Ok(state) => Self { variables: state.variables(), is_ours: !before },
+            Ok(state) => Self { variables: state.variables() },
             Err(error) => {
                 eprintln!("error: no services: {error:#}; tests that need them will fail");
                 let variables = vec![(FAILED.to_owned(), format!("{error:#}"))];
-                Self { variables, is_ours: false }
+                Self { variables }
             }
         }
     }
@@ -77,19 +76,19 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.is_ours
-            && let Err(error) = down()
-        {
+        if let Err(error) = leave(process::id()) {
             eprintln!("error: {error:#}");
         }
     }
 }
 
-/// Starts what does not run; returns all of it. One such call waits for another.
+/// Starts what does not run, for one process or until `down`; returns all of it. One such call waits for
+/// another.
 fn up(until_exit: Option<u32>) -> Result<State> {
     let _lock = lock()?;
-    if let Some(state) = State::read(&folder()) {
+    if let Some(mut state) = State::read(&folder()) {
         if state.is_alive() {
+            join(&mut state, until_exit)?;
             return Ok(state);
         }
         eprintln!("services: some have ended; starting all of them again");
@@ -100,6 +99,7 @@ fn up(until_exit: Option<u32>) -> Result<State> {
     }
     let data = data_folder()?;
     let mut state = State::new(&data);
+    state.users.extend(until_exit);
     for kind in KINDS {
         match Server::start(kind, &data.join(kind.name)) {
             Ok(server) => state.servers.push(server),
@@ -115,6 +115,35 @@ fn up(until_exit: Option<u32>) -> Result<State> {
         start_watcher(pid, &data)?;
     }
     Ok(state)
+}
+
+/// Has running services stay for one process more, or, without one, until `down`.
+fn join(state: &mut State, until_exit: Option<u32>) -> Result<()> {
+    if state.users.is_empty() {
+        return Ok(());
+    }
+    match until_exit {
+        None => state.users.clear(),
+        Some(pid) if state.users.contains(&pid) => return Ok(()),
+        Some(pid) => {
+            state.users.push(pid);
+            start_watcher(pid, &state.data)?;
+        }
+    }
+    state.write(&folder())
+}
+
+/// Stops the services if `pid` was the last process that they ran for.
+fn leave(pid: u32) -> Result<()> {
+    let _lock = lock()?;
+    let Some(mut state) = State::read(&folder()) else { return Ok(()) };
+    let before = state.users.len();
+    state.users.retain(|user| *user != pid && server::process(*user).exists());
+    match (before, state.users.len()) {
+        (0, _) => Ok(()),
+        (_, 0) => stop(&state),
+        _ => state.write(&folder()),
+    }
 }
 
 fn down() -> Result<()> {
@@ -155,14 +184,13 @@ fn stop(state: &State) -> Result<()> {
     State::forget(&folder())
 }
 
-/// Waits for a process to end, and stops the services that were started for it.
+/// Waits for a process to end, and stops the services if it was the last that they ran for.
 fn watch(pid: u32, data: &Path) -> Result<()> {
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    while process.exists() && data.exists() {
+    while server::process(pid).exists() && data.exists() {
         server::pause(Duration::from_millis(500));
     }
     match State::read(&folder()) {
-        Some(state) if state.data == data => down(),
+        Some(state) if state.data == data => leave(pid),
         _ => Ok(()),
     }
 }

@@ -74,13 +74,15 @@ pub struct SqlStore<D: Dialect> {
     timeout: Duration,
 }
 
-/// Records in MySQL 5.7 or later, or in MariaDB.
+/// Records in MySQL 5.7 or later, or in MariaDB, in tables of InnoDB. Tested on MariaDB 10.11.
 pub type MySqlStore = SqlStore<MySql>;
 
-/// Records in PostgreSQL 9.5 or later.
+/// Records in PostgreSQL 9.5 or later. Tested on PostgreSQL 15.
 pub type PostgresStore = SqlStore<Postgres>;
 
-/// Records in a file of SQLite.
+/// Records in a file of SQLite 3.42 or later, such as the one that `sqlx` brings along.
+///
+/// Open it with `journal_mode=WAL`, or whoever reads is in the way of whoever writes.
 pub type SqliteStore = SqlStore<Sqlite>;
 
 #[derive(Debug, Error)]

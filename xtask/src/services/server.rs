@@ -96,7 +96,7 @@ impl Server {
 
     /// Tells whether its process runs: that one, and not another that got its number.
     pub(super) fn runs(&self) -> bool {
-        let process = PathBuf::from(format!("/proc/{}", self.pid));
+        let process = process(self.pid);
         // Empty for one that has ended and was not waited for.
         let line = fs::read(process.join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -245,6 +245,11 @@ fn found_as_user(kind: &Kind, name: &str) -> Result<Command> {
 
 fn is_root() -> bool {
     shell::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+/// Where Linux tells of a process, while there is one.
+pub(super) fn process(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
 }
 
 fn free_port() -> Result<u16> {

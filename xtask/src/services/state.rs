@@ -9,16 +9,19 @@ use anyhow::{Context as _, Result};
 
 use super::server::{KINDS, Server};
 
-/// The servers, and the folder of their data.
+/// The servers, the folder of their data, and whom they run for.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) data: PathBuf,
     pub(super) servers: Vec<Server>,
+    /// The processes that they run for. When the last has ended, they are stopped; if there is none from the
+    /// start, they stay until `down`.
+    pub(super) users: Vec<u32>,
 }
 
 impl State {
     pub(super) fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), servers: Vec::new() }
+        Self { data: data.to_owned(), servers: Vec::new(), users: Vec::new() }
     }
 
     /// Reads what the last `up` wrote; `None` if there is nothing.
@@ -26,7 +29,8 @@ impl State {
         Self::parse(&fs::read_to_string(folder.join(PROCESSES)).ok()?)
     }
 
-    /// Reads the data's folder from the first line, then a name, a port and a process a line.
+    /// Reads the data's folder from the first line, then a name, a port and a process a line, or `for` and a
+    /// process.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let data = PathBuf::from(lines.next()?);
@@ -37,14 +41,17 @@ impl State {
             let (port, pid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
             Some(Server { kind, port, pid, folder: data.join(name) })
         };
-        let servers = lines.filter_map(server).collect();
-        Some(Self { data, servers })
+        let servers = lines.clone().filter_map(server).collect();
+        let user = |line: &str| line.strip_prefix("for ")?.parse().ok();
+        let users = lines.filter_map(user).collect();
+        Some(Self { data, servers, users })
     }
 
     fn text(&self) -> String {
         let servers = self.servers.iter();
         let lines = servers.map(|s| format!("{} {} {}\n", s.kind.name, s.port, s.pid));
-        format!("{}\n{}", self.data.display(), lines.collect::<String>())
+        let users = self.users.iter().map(|pid| format!("for {pid}\n"));
+        format!("{}\n{}", self.data.display(), lines.chain(users).collect::<String>())
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
@@ -88,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_was_started_is_read_as_it_was_written() {
-        let text = "/tmp/some\nredis 4001 77\nmariadb 4002 78\n";
+        let text = "/tmp/some\nredis 4001 77\nmariadb 4002 78\nfor 12\nfor 13\n";
         let state = State::parse(text).unwrap();
         assert_eq!(state.text(), text);
         assert_eq!(

@@ -26,7 +26,11 @@ impl Other {
         // It need not find the servers itself.
         let variables = ["REDIAL_REDIS_URL", "REDIAL_MYSQL_URL", "REDIAL_POSTGRES_URL"];
         program.envs(variables.map(|variable| (variable, url(variable))));
-        let mut child = program.stdout(Stdio::piped()).spawn().unwrap();
+        let started = program.stdout(Stdio::piped()).spawn();
+        let mut child = started.unwrap_or_else(|error| {
+            let name = program.get_program().display();
+            panic!("cannot start {name}: {error}; `cargo xtask services up` installs it")
+        });
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }

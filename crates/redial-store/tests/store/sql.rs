@@ -205,7 +205,7 @@ async fn a_database_that_does_not_answer_is_given_up() {
 async fn agree<D: Dialect>(west: &SqlStore<D>, east: &SqlStore<D>) {
     west.migrate().await.unwrap();
     let key = key("zones");
-    let short = Duration::from_millis(500);
+    let short = Duration::from_secs(1);
     let Claim::Started(first) = west.begin(&key, payload(1), short).await.unwrap() else {
         panic!("nobody else has it");
     };
@@ -214,7 +214,7 @@ async fn agree<D: Dialect>(west: &SqlStore<D>, east: &SqlStore<D>) {
     assert!(east.renew(&key, first, short).await.unwrap());
     let claim = west.begin(&key, payload(1), short).await.unwrap();
     assert!(matches!(claim, Claim::InProgress { left } if left <= short), "{claim:?}");
-    pass(short * 2).await;
+    pass(short + Duration::from_millis(200)).await;
     let Claim::Started(second) = east.begin(&key, payload(1), short).await.unwrap() else {
         panic!("the lease is over");
     };
