@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::lcov::{Lines, Report};
-use crate::{shell, test};
+use crate::{services::Running, shell, test};
 
 /// Measures, prints the table, and fails when the total is below [`PERCENT_MIN`].
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
@@ -81,7 +81,9 @@ fn run_tests(args: &[String]) -> Result<Vec<PathBuf>> {
     let split = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     build.args(&args[..split]).args(["--no-run", "--message-format=json-render-diagnostics"]);
     let programs = executables(&shell::output(&mut build)?);
-    shell::run(instrumented(args)?.args(args))?;
+    let services = Running::begin_for(args);
+    let mut tests = instrumented(args)?;
+    shell::run(tests.args(args).envs(services.iter().flat_map(Running::variables)))?;
     Ok(programs)
 }
 

@@ -8,6 +8,7 @@ mod chores;
 mod ci;
 mod compare;
 mod coverage;
+mod services;
 mod shell;
 mod test;
 
@@ -129,6 +130,17 @@ const CHORES: &[Chore] = &[
         summary: "run the tests that hold decisions against the shared vectors",
         help: "Runs every test with `vectors` in its name. Arguments are passed on to `cargo test`.",
         run: chores::vectors,
+    },
+    Chore {
+        name: "services",
+        summary: "start and stop the Redis, MariaDB and PostgreSQL that tests use",
+        help: "  up       install what is missing (apt-get, as root), start all three on free \
+               ports with their\n           data in a temporary folder, wait until they answer, \
+               print their addresses\n  down     stop what `up` started, and remove its data\n  \
+               status   say which of them answer\n\n`up --until-exit PID` stops them by itself \
+               when that process has ended, and all others that asked for the same. Addresses are kept in\ntarget/services/environment. \
+               `test`, `coverage` and `ci` call `up` before the tests and `down` after.",
+        run: services::run,
     },
     Chore {
         name: "generate",

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::shell;
+use crate::{services::Running, shell};
 
 /// How many tests ended in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) fn run(args: &[String], target: Option<&Path>) -> Result<ExitCode> {
     // Without a choice of targets, cargo runs the tests of libraries, programs and documentation
     // and compiles the examples; benches are left to clippy and to `cargo bench`.
     command.args(["test", "--no-fail-fast"]).args(selection(args)).args(args);
+    let services = Running::begin_for(args);
+    command.envs(services.iter().flat_map(Running::variables));
     if let Some(target) = target {
         command.env("CARGO_TARGET_DIR", target).envs(QUICK_BUILD);
     }
