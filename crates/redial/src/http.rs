@@ -7,6 +7,7 @@
 mod because;
 mod date;
 mod dialect;
+mod keyed;
 mod method;
 mod proxy_status;
 mod pushback;

@@ -24,6 +24,9 @@ use redial::{
         FallbackPolicy, HedgePolicy, Policy, RateLimitPolicy, ResumePolicy, StallPolicy,
         ThrottlePolicy,
     },
+    idempotency::{
+        Abandoned, IdempotencyKeyLayer, IdempotencyLayer, IdempotencyPolicy, MemoryStore, Provider,
+    },
 };
 use tower::{Layer, Service};
 
@@ -53,6 +56,8 @@ layers! {
     fallback: FallbackLayer::new(Arc::new(unused_fallback()));
     headers: SetHeadersLayer::new().set(header::ACCEPT, HeaderValue::from_static("*/*"));
     hedge: HedgeLayer::new(hedging());
+    idempotency: (IdempotencyKeyLayer::new(), IdempotencyLayer::new(MemoryStore::default()).policy(cancelling()));
+    idempotency_key: IdempotencyKeyLayer::new().honored_by(Provider::DRAFT);
     log: LogLayer::new();
     omit: Omit;
     rate_limit: RateLimitLayer::new(RateLimitPolicy::new(1_000, SECOND / 1_000).unwrap());
@@ -86,6 +91,11 @@ fn every_policy() -> Policy {
 
 fn hedging() -> Policy {
     Policy { hedge: Some(HedgePolicy::default()), is_idempotent: false, ..Policy::default() }
+}
+
+/// One whose executions end with their calls.
+fn cancelling() -> IdempotencyPolicy {
+    IdempotencyPolicy::default().abandoned(Abandoned::Cancel)
 }
 
 /// An answer for statuses that the probe does not give.
