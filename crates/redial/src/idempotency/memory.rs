@@ -222,6 +222,10 @@ impl Shared {
             records.entries.len() < self.entries_max
                 && records.bytes.saturating_add(bytes) <= self.bytes_max
         };
+        if self.bytes_max < bytes {
+            // Nothing that could be forgotten would help.
+            return false;
+        }
         while !fits(records) {
             let oldest = records.completed.first_key_value().map(|(_, key)| key.clone());
             let left_behind = || {

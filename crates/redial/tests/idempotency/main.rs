@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here should stop the test")]
 
+mod bodies;
 mod client;
 mod fire;
 mod leases;

@@ -67,12 +67,14 @@ async fn bytes_are_bounded_and_a_body_that_does_not_fit_is_left_out() {
         complete(&store, &format!("key-{number}"), 4 * 1024).await;
     }
     assert!((10..16).contains(&store.len()), "{}", store.len());
+    let before = store.len();
     let token = begin(&store, "huge").await.unwrap();
     assert!(store.complete(&key("huge"), token, &answer(64 * 1024), MINUTE).await.unwrap());
     match claim(&store, "huge").await.unwrap() {
         Claim::Completed(answer) => assert_eq!(answer.body, None),
         claim => panic!("{claim:?}"),
     }
+    assert!(before <= store.len(), "nobody had to go for what would not fit in any case");
 }
 
 #[tokio::test(start_paused = true)]
