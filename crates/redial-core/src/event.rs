@@ -10,6 +10,7 @@ use crate::{
     cache::CacheOutcome,
     evidence::Proof,
     fault::Fault,
+    idempotency::KeyOutcome,
     pushback::Pushback,
     retry::{Stop, Why},
     verdict::Verdict,
@@ -114,6 +115,11 @@ pub enum Event {
         /// How many bytes were there already.
         at: u64,
     },
+    /// A server has seen to a request with an idempotency key.
+    Keyed {
+        /// What came of it.
+        outcome: KeyOutcome,
+    },
     /// The call has succeeded.
     Succeeded {
         /// How many attempts it took.
@@ -179,6 +185,8 @@ impl Event {
             | Self::Injected { .. } => Severity::Debug,
             Self::Cached { outcome } if outcome.hides_failure() => Severity::Warning,
             Self::Cached { .. } => Severity::Debug,
+            Self::Keyed { outcome } if outcome.is_trouble() => Severity::Warning,
+            Self::Keyed { .. } => Severity::Debug,
             Self::BreakerChanged { to: BreakerState::Open, .. } => Severity::Error,
             Self::Retrying { .. }
             | Self::BreakerChanged { .. }
@@ -207,6 +215,7 @@ impl Event {
             Self::Cached { .. } => "cached",
             Self::Injected { .. } => "injected",
             Self::Resumed { .. } => "resumed",
+            Self::Keyed { .. } => "keyed",
             Self::Succeeded { .. } => "succeeded",
             Self::GaveUp { .. } => "gave_up",
         }
@@ -247,6 +256,8 @@ mod tests {
             (Event::Cached { outcome: CacheOutcome::Hit }, Severity::Debug, "cached"),
             (Event::Cached { outcome: CacheOutcome::StaleIfError }, Severity::Warning, "cached"),
             (Event::FellBack { status: Some(503), fault: None }, Severity::Warning, "fell_back"),
+            (Event::Keyed { outcome: KeyOutcome::Replayed }, Severity::Debug, "keyed"),
+            (Event::Keyed { outcome: KeyOutcome::Unprotected }, Severity::Warning, "keyed"),
         ];
         for (event, severity, name) in table {
             assert_eq!((event.severity(), event.name()), (severity, name));

@@ -5,7 +5,11 @@
 //! the highest token may complete or release it. Stores keep records; what follows from one is decided
 //! here, by the store's own clock, so that it does not matter how far the clocks of two holders differ.
 
+mod outcome;
+
 use std::{fmt, time::Duration};
+
+pub use self::outcome::KeyOutcome;
 
 /// The record of a key, with an answer of type `A`.
 ///
@@ -178,6 +182,19 @@ impl<A> IdempotencyRecord<A> {
     #[must_use]
     pub const fn state(&self) -> &RecordState<A> {
         &self.state
+    }
+}
+
+impl<A> Begun<A> {
+    /// Turns the answer into another.
+    #[must_use]
+    pub fn map<B>(self, change: impl FnOnce(A) -> B) -> Begun<B> {
+        match self {
+            Self::Free => Begun::Free,
+            Self::InProgress { left } => Begun::InProgress { left },
+            Self::Completed(answer) => Begun::Completed(change(answer)),
+            Self::Mismatch => Begun::Mismatch,
+        }
     }
 }
 

@@ -91,7 +91,9 @@ pub use fault::{Fault, FaultSet};
 pub use gate::{Entry, Gate};
 pub use health::{Assessment, Health};
 pub use hedge::{CopyEnd, HedgePolicy, HedgeTracker, Hedging, InvalidHedge, NextHedge};
-pub use idempotency::{Begun, FencingToken, Fingerprint, IdempotencyRecord, RecordState};
+pub use idempotency::{
+    Begun, FencingToken, Fingerprint, IdempotencyRecord, KeyOutcome, RecordState,
+};
 pub use limiter::{
     FieldName, InvalidFieldName, InvalidRateLimit, RateKey, RateLimitPolicy, RateLimiter, Refusal,
     Reservation,

@@ -151,6 +151,25 @@ where
     }
 }
 
+impl<B> BufferedBody<B> {
+    /// A body of which everything is there.
+    pub(crate) fn whole(data: Bytes) -> Self {
+        let is_empty = data.is_empty();
+        let ahead = (!is_empty).then(|| Frame::data(data)).into_iter().collect();
+        Self { ahead, rest: None }
+    }
+
+    /// A body of which nothing was read ahead.
+    pub(crate) const fn passing(body: B) -> Self {
+        Self { ahead: VecDeque::new(), rest: Some(body) }
+    }
+
+    /// A body of which a part was read ahead, and what comes after it, if anything does.
+    pub(crate) const fn partly(ahead: VecDeque<Frame<Bytes>>, rest: Option<B>) -> Self {
+        Self { ahead, rest }
+    }
+}
+
 impl<B: Body<Data = Bytes> + Unpin> Body for BufferedBody<B> {
     type Data = Bytes;
     type Error = B::Error;

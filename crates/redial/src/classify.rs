@@ -1,9 +1,16 @@
 //! Who says what an outcome means.
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Response, Uri, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, request::Parts,
+};
 use redial_core::{Idempotency, Policy, Reading};
 
-use crate::{clock, diagnose::Diagnose, http as semantics};
+use crate::{
+    clock,
+    diagnose::Diagnose,
+    http as semantics,
+    idempotency::{KeySent, Provider},
+};
 
 /// Reads what an attempt's outcome means. It sees everything: the policy, the request's head, and
 /// the response with its fields or the error.
@@ -88,12 +95,22 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Returns why repeating the request is harmless, if it is: see
-    /// [`idempotency_of`](crate::http::idempotency_of).
+    /// Returns why repeating the request is harmless, if it is: its method, a key that the server honors,
+    /// or the policy that declares it so.
     #[must_use]
     pub fn idempotency(&self, is_declared: bool) -> Idempotency {
-        let has_key = || self.header(&semantics::IDEMPOTENCY_KEY).is_some();
-        semantics::idempotency(self.method, has_key, is_declared)
+        semantics::idempotency(self.method, || self.honored_by().is_some(), is_declared)
+    }
+
+    /// Returns the rules by which the server honors the key of this request, if it has one and the server
+    /// is known to: [`IdempotencyKeyLayer`](crate::idempotency::IdempotencyKeyLayer) tells, and where there
+    /// is none, a key is the caller's word for it.
+    #[must_use]
+    pub fn honored_by(&self) -> Option<Provider> {
+        match self.extensions.get::<KeySent>() {
+            Some(sent) => sent.honored_by,
+            None => self.header(&semantics::IDEMPOTENCY_KEY).map(|_| Provider::DRAFT),
+        }
     }
 }
 
@@ -101,6 +118,14 @@ impl<'a> From<&'a Parts> for Asked<'a> {
     fn from(head: &'a Parts) -> Self {
         let Parts { method, uri, headers, extensions, .. } = head;
         Self { method, uri, extensions, fields: Fields::Map(headers) }
+    }
+}
+
+impl<'a, B> From<&'a Request<B>> for Asked<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        let (method, uri) = (request.method(), request.uri());
+        let fields = Fields::Map(request.headers());
+        Self { method, uri, extensions: request.extensions(), fields }
     }
 }
 

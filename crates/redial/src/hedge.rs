@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::{Request, Response, Uri, header};
 use http_body::Body;
 use redial_core::{
     Budget, BudgetPolicy, Entropy, HedgePolicy, HedgeTracker, Hedging, Idempotency, Policy,
@@ -26,10 +26,9 @@ pub use self::future::HedgeFuture;
 use self::race::{Race, Run};
 use crate::{
     budgets::Budgets,
-    classify::{Classify, HttpClassifier},
+    classify::{Asked, Classify, HttpClassifier},
     clock,
     diagnose::{BoxError, Diagnose},
-    http as semantics,
     observe::{Observe, Observer},
     origins::{Origins, PerOrigin},
     policies::PolicyCell,
@@ -206,7 +205,7 @@ impl<S, C> Hedge<S, C> {
         let shared = &self.shared;
         let own = request.extensions().get::<Arc<Policy>>().map(Arc::clone);
         let hedge = shared.under(own.as_deref(), |policy| {
-            let hedge = hedge_of(policy, request.method(), request.headers())?;
+            let hedge = hedge_of(policy, &Asked::from(&request))?;
             Some((*hedge, policy.replay_bytes_max))
         });
         let Some((hedge, bytes_max)) = hedge else {
@@ -235,14 +234,11 @@ impl<S, C> Hedge<S, C> {
 /// it, [`Replay::is_whole`] tells.
 ///
 /// What is hedged is not retried, so a layer that retries asks the same.
-pub(crate) fn hedge_of<'a>(
-    policy: &'a Policy,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Option<&'a HedgePolicy> {
+pub(crate) fn hedge_of<'a>(policy: &'a Policy, asked: &Asked<'_>) -> Option<&'a HedgePolicy> {
     let hedge = policy.hedge.as_ref()?;
-    let idempotency = semantics::idempotency_of(method, headers, policy.is_idempotent);
-    let may_be_hedged = idempotency != Idempotency::None && !headers.contains_key(header::UPGRADE);
+    let idempotency = asked.idempotency(policy.is_idempotent);
+    let may_be_hedged =
+        idempotency != Idempotency::None && asked.header(&header::UPGRADE).is_none();
     may_be_hedged.then_some(hedge)
 }
 

@@ -8,6 +8,7 @@ mod because;
 mod date;
 mod dialect;
 mod grpc_timeout;
+mod keyed;
 mod method;
 mod proxy_status;
 mod pushback;

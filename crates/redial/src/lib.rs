@@ -109,6 +109,8 @@ mod pages {
     struct Fallback;
     #[doc = include_str!("../../../docs/hedging.md")]
     struct Hedging;
+    #[doc = include_str!("../../../docs/idempotency.md")]
+    struct Idempotency;
     #[doc = include_str!("../../../docs/README.md")]
     struct Index;
     #[doc = include_str!("../../../docs/observing.md")]

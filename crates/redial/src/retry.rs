@@ -27,7 +27,7 @@ use tower_service::Service;
 use self::repeat::Kept;
 use crate::{
     budgets::Budgets,
-    classify::{Classify, HttpClassifier},
+    classify::{Asked, Classify, HttpClassifier},
     clock,
     diagnose::{BoxError, Diagnose},
     hedge::hedge_of,
@@ -227,7 +227,7 @@ where
         }
         let own = own.map(Arc::clone);
         let policy = own.unwrap_or_else(|| shared.policy.load());
-        let hedge = hedge_of(&policy, request.method(), request.headers());
+        let hedge = hedge_of(&policy, &Asked::from(&request));
         let is_hedged = hedge.is_some();
         let (head, body) = request.into_parts();
         let (body, replay) = Replay::split(body, policy.replay_bytes_max);

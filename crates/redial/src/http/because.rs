@@ -30,6 +30,14 @@ pub enum Because {
     QuotaUsedUp(u16),
     /// The stream was refused; it may be sent again at once.
     StreamRefused,
+    /// The same key is still being worked on.
+    KeyInProgress,
+    /// The same key was used with another payload.
+    KeyReused(u16),
+    /// The server keeps this answer, and gives it to every repetition.
+    KeptByKey(u16),
+    /// The server says that it does not honor the key.
+    KeyIgnored,
     /// The server forbids repeating.
     Vetoed,
     /// The server invites repeating.
@@ -75,6 +83,18 @@ impl fmt::Display for Because {
             Self::StreamRefused => f.write_str(
                 "a refused stream is sent again at once, one time (RFC 9113 §8.7, gRFC A6)",
             ),
+            Self::KeyInProgress => f.write_str(
+                "409: the request with this idempotency key is still in progress \
+                 (draft-ietf-httpapi-idempotency-key-header-07 §2.7)",
+            ),
+            Self::KeyReused(status) => {
+                write!(f, "status {status} says that the idempotency key was used for another request")
+            }
+            Self::KeptByKey(status) => write!(
+                f,
+                "status {status} is kept by the server, and would come again with this idempotency key"
+            ),
+            Self::KeyIgnored => f.write_str("the server says that it ignored the idempotency key"),
             Self::Vetoed => f.write_str("the server forbids repeating this request"),
             Self::Invited => f.write_str("the server invites repeating this request"),
             Self::Asked { field, wait } => write!(f, "{field} asks to wait for {wait:?}"),

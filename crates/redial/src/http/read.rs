@@ -3,8 +3,8 @@
 use http::{HeaderMap, StatusCode, header};
 use redial_core::{Class, Fault, Policy, Proof, Pushback, Reading, Verdict};
 
-use super::{because::Because, dialect, proxy_status, pushback};
-use crate::{classify::Asked, diagnose::Diagnosis};
+use super::{because::Because, dialect, keyed, proxy_status, pushback};
+use crate::{classify::Asked, diagnose::Diagnosis, idempotency::Provider};
 
 /// The part of a response that tells what it means.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,13 @@ pub struct Answer<'a> {
     pub status: StatusCode,
     /// The header fields.
     pub headers: &'a HeaderMap,
+}
+
+/// What of a request's head its answer is read by.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    expects: bool,
+    honored_by: Option<Provider>,
 }
 
 /// Reads an attempt's outcome: an answer, or what an error tells.
@@ -30,7 +37,8 @@ pub fn read(
         Ok(answer) if answer.status.as_u16() < 400 => succeeded(answer.status, because),
         Ok(answer) => {
             let expects = asked.header(&header::EXPECT).is_some();
-            read_answer(policy, expects, answer, now, because)
+            let sent = Sent { expects, honored_by: asked.honored_by() };
+            read_failure(policy, &sent, answer, now, because)
         }
         Err(diagnosis) => read_fault(policy, diagnosis, because),
     }
@@ -42,15 +50,30 @@ pub fn read_answer(
     expects: bool,
     answer: Answer<'_>,
     now: impl FnOnce() -> i64,
+    because: impl FnMut(Because),
+) -> Reading {
+    if answer.status.as_u16() < 400 {
+        return succeeded(answer.status, because);
+    }
+    read_failure(policy, &Sent { expects, honored_by: None }, answer, now, because)
+}
+
+fn read_failure(
+    policy: &Policy,
+    sent: &Sent,
+    answer: Answer<'_>,
+    now: impl FnOnce() -> i64,
     mut because: impl FnMut(Because),
 ) -> Reading {
     let Answer { status, headers } = answer;
-    if status.as_u16() < 400 {
-        return succeeded(status, because);
-    }
     let code = status.as_u16();
     let wish = pushback::wish(headers, now, matches!(code, 403 | 429 | 503));
-    let reading = by_status(policy, expects, code, headers, wish.pushback, &mut because);
+    let by_key = sent
+        .honored_by
+        .and_then(|provider| keyed::by_key(policy, &provider, answer, wish.pushback, &mut because));
+    let reading = by_key.unwrap_or_else(|| {
+        by_status(policy, sent.expects, code, headers, wish.pushback, &mut because)
+    });
     let reading = match (wish.should_retry, reading.verdict) {
         (Some(false), verdict) => {
             because(Because::Vetoed);
@@ -144,7 +167,7 @@ fn by_status(
     }
 }
 
-const fn class_of(code: u16) -> Class {
+pub(super) const fn class_of(code: u16) -> Class {
     match code {
         401 | 403 | 407 => Class::Authentication,
         408 | 421 | 425 => Class::Other,
@@ -156,12 +179,12 @@ const fn class_of(code: u16) -> Class {
 
 /// Returns the class whose rule applies to a failure that is to be retried: its own, unless that one
 /// is for failures that are not.
-fn retried_class(policy: &Policy, class: Class) -> Class {
+pub(super) fn retried_class(policy: &Policy, class: Class) -> Class {
     let has_rule = class.is_transient() || 0 < policy.retry.rule(class).max_retries;
     if has_rule { class } else { Class::Other }
 }
 
-fn proof_of(policy: &Policy, code: u16, headers: &HeaderMap) -> Proof {
+pub(super) fn proof_of(policy: &Policy, code: u16, headers: &HeaderMap) -> Proof {
     match code {
         413 | 417 | 421 | 425 => Proof::RejectedByStatus(code),
         429 if policy.is_429_unprocessed => Proof::RejectedByStatus(code),

@@ -117,6 +117,15 @@ impl RecordKey {
         is_fit.then(|| Self { text: text.into() })
     }
 
+    /// Creates a key from a hash: 64 hexadecimal digits.
+    #[must_use]
+    pub fn of_hash(hash: [u8; 32]) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+        let digits = hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]);
+        Self { text: digits.collect::<String>().into() }
+    }
+
     /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {

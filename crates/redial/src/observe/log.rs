@@ -80,6 +80,9 @@ fn detail(call: &Call<'_>, event: &Event) {
         Event::Cached { outcome } => {
             line!(debug, call, event, event.reason = outcome.name(), "the cache had a say");
         }
+        Event::Keyed { outcome } => {
+            line!(debug, call, event, event.reason = outcome.name(), "a request with a key");
+        }
         Event::Injected { what } => {
             line!(debug, call, event, event.reason = what, "chaos: a failure on purpose");
         }
@@ -117,6 +120,15 @@ fn warning(call: &Call<'_>, event: &Event) {
                 event,
                 event.reason = outcome.name(),
                 "answered from the cache, stale"
+            );
+        }
+        Event::Keyed { outcome } => {
+            line!(
+                warn,
+                call,
+                event,
+                event.reason = outcome.name(),
+                "a request with an idempotency key was not protected as it should be"
             );
         }
         Event::Resumed { at } => {

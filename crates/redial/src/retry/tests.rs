@@ -316,7 +316,7 @@ async fn a_seed_repeats_the_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_classifier_of_ones_own_sees_everything() {
-    let not_yet = |policy: &Policy, asked: &crate::Asked<'_>, outcome: &Answer| match outcome {
+    let not_yet = |policy: &Policy, asked: &Asked<'_>, outcome: &Answer| match outcome {
         Ok(response) if response.status() == 202 && *asked.method == Method::GET => {
             Reading::new(Verdict::Transient(Class::Other))
         }

@@ -25,6 +25,9 @@ use redial::{
         FallbackPolicy, HedgePolicy, Policy, RateLimitPolicy, ResumePolicy, StallPolicy,
         ThrottlePolicy,
     },
+    idempotency::{
+        Abandoned, IdempotencyKeyLayer, IdempotencyLayer, IdempotencyPolicy, MemoryStore, Provider,
+    },
 };
 use tower::{Layer, Service};
 
@@ -55,6 +58,8 @@ layers! {
     headers: SetHeadersLayer::new().set(header::ACCEPT, HeaderValue::from_static("*/*"));
     hedge: HedgeLayer::new(hedging());
     inbound: InboundLayer::new().default_to(SECOND);
+    idempotency: (IdempotencyKeyLayer::new(), IdempotencyLayer::new(MemoryStore::default()).policy(cancelling()));
+    idempotency_key: IdempotencyKeyLayer::new().honored_by(Provider::DRAFT);
     log: LogLayer::new();
     omit: Omit;
     propagate: PropagateLayer::new();
@@ -90,6 +95,11 @@ fn every_policy() -> Policy {
 
 fn hedging() -> Policy {
     Policy { hedge: Some(HedgePolicy::default()), is_idempotent: false, ..Policy::default() }
+}
+
+/// One whose executions end with their calls.
+fn cancelling() -> IdempotencyPolicy {
+    IdempotencyPolicy::default().abandoned(Abandoned::Cancel)
 }
 
 /// An answer for statuses that the probe does not give.

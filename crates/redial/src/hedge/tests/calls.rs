@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Mutex};
 
+use http::{HeaderMap, Method};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use redial_core::Event;
