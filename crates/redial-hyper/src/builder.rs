@@ -111,6 +111,11 @@ impl Builder {
     /// Sets how many connections may be open to one host (scheme, name and port), those being made
     /// included; at least 1. Calls above it wait in line. With the default of 512 one host cannot
     /// take all of the 1024 open files that most systems allow, however slowly it answers.
+    ///
+    /// This is a limit and no target. The first 32 HTTP/1.1 connections are made as soon as calls
+    /// want them; where these are busy, a call waits up to 10 ms for one to come back before another
+    /// is made. The first connection to an `https` host is made alone, as it tells whether the host
+    /// speaks HTTP/2; and HTTP/2 connections are made one at a time.
     pub fn max_open_per_host(mut self, max: usize) -> Self {
         self.limits.max_open_per_host = max;
         self

@@ -264,9 +264,9 @@ impl Slot {
     /// Returns how many connections should be begun for the calls that wait, and whether more would
     /// be if these calls had waited longer.
     ///
-    /// Never more than wait. At first a few, as connections that come back may serve the line before
-    /// new ones are made; a call that has waited for [`PATIENCE`] gets its own. One at a time where
-    /// a connection serves many calls, or may turn out to.
+    /// Never more than wait. The first few at once; then one for each call that has waited for
+    /// [`PATIENCE`], as one that comes back serves the line sooner and costs nothing. One at a time
+    /// where a connection serves many calls, or may turn out to.
     pub(super) fn dials_wanted(&self, now: Instant, limits: &Limits) -> (usize, bool) {
         let room = limits.max_open_per_host.saturating_sub(self.open);
         if self.waiters.len() <= self.dialing || room == 0 {
@@ -278,7 +278,8 @@ impl Slot {
             return (usize::from(is_wanted), false);
         }
         let impatient = self.waiters.values().take_while(|waiter| waiter.since + PATIENCE <= now);
-        let at_a_time = ((self.open - self.dialing) / 4).max(DIALS_MIN).max(impatient.count());
+        let connected = self.open - self.dialing;
+        let at_a_time = AT_ONCE.saturating_sub(connected).max(impatient.count());
         let wanted = self.waiters.len().min(at_a_time).saturating_sub(self.dialing);
         (wanted.min(room), at_a_time < self.waiters.len())
     }
@@ -377,10 +378,11 @@ pub(super) fn is_old(
     (limits.idle_timeout <= now.saturating_duration_since(since)).then_some(Reason::Idle)
 }
 
-/// How many connections are begun at once for calls that came just now, where few are open. A burst
-/// of calls to a server that answers at once is then served by these, and not held up by the making
-/// of many more.
-const DIALS_MIN: usize = 8;
-/// How long a call waits for a connection to come back before one is made for it, at the most. A
-/// handshake with a server further away takes longer than this, and one with a near server less.
-pub(super) const PATIENCE: Duration = Duration::from_millis(5);
+/// How many connections are made without waiting for one to come back. Measured over loopback with
+/// 512 calls at a time, these serve more calls a second, for a third less CPU, than 512 do: more is
+/// done each time the runtime wakes.
+const AT_ONCE: usize = 32;
+/// How long a call waits for a connection to come back before one is made for it, where there are
+/// as many as [`AT_ONCE`]. A server near enough to be connected to in less time answers in less, so
+/// that the line moves; to one further away this is little beside the handshake.
+pub(super) const PATIENCE: Duration = Duration::from_millis(10);

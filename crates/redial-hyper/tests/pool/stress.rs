@@ -67,14 +67,14 @@ async fn call(transport: &Transport, url: &str, draw: &mut Draw) -> bool {
     let Some(answer) = answer else { return false };
     let body = answer.unwrap().into_body().collect();
     let polls = if draw.below(10) == 0 { draw.below(4) } else { u64::MAX };
-    for_a_while(body, polls).await.is_some_and(|body| body.unwrap().to_bytes().len() == 100_000)
+    for_a_while(body, polls).await.is_some_and(|body| body.unwrap().to_bytes().len() == 32_000)
 }
 
 async fn nothing_stays_behind(streams_max: Option<u32>) {
     let calls = env::var("REDIAL_POOL_CALLS").map_or(20_000, |calls| calls.parse().unwrap());
     let seed = RandomState::new().hash_one(streams_max);
     println!("{calls} calls, seed {seed}");
-    let server = Server::start(streams_max, usize::MAX >> 4, 100_000).await;
+    let server = Server::start(streams_max, usize::MAX >> 4, 32_000).await;
     let builder = Transport::builder().max_open(OPEN_MAX).max_lifetime(Duration::from_secs(1));
     let waits = builder.acquire_timeout(HANGS).http2_only(streams_max.is_some());
     let transport = waits.build().unwrap();
