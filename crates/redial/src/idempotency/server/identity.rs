@@ -2,7 +2,7 @@
 
 use http::{HeaderName, header, request::Parts};
 use redial_core::Fingerprint;
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
 
 use super::super::{key::IdempotencyKey, store::RecordKey};
 
@@ -41,21 +41,23 @@ pub(super) fn authorization(head: &Parts) -> Vec<u8> {
 
 /// A hash over parts, each with its length, so that no two lists of parts look alike.
 struct Hash {
-    sha256: Sha256,
+    sha256: Context,
 }
 
 impl Hash {
     fn new() -> Self {
-        Self { sha256: Sha256::new() }
+        Self { sha256: Context::new(&SHA256) }
     }
 
     fn add(&mut self, part: &[u8]) {
-        self.sha256.update(part.len().to_be_bytes());
+        self.sha256.update(&part.len().to_be_bytes());
         self.sha256.update(part);
     }
 
     fn finish(self) -> [u8; 32] {
-        self.sha256.finalize().into()
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.sha256.finish().as_ref());
+        bytes
     }
 }
 
