@@ -39,7 +39,8 @@ pub struct Body {
 }
 
 enum Kind {
-    Plain(Plain),
+    // Boxed, so that an answer is short on its way up through the layers.
+    Plain(Box<Plain>),
     Decoded(Pin<Box<DecompressionBody<Plain>>>, Origin),
 }
 
@@ -61,7 +62,9 @@ impl Body {
         lease: Lease,
         origin: Origin,
     ) -> Response<Self> {
-        answer.map(|incoming| Self { kind: Kind::Plain(Plain::new(incoming, lease, origin)) })
+        answer.map(|incoming| Self {
+            kind: Kind::Plain(Box::new(Plain::new(incoming, lease, origin))),
+        })
     }
 
     /// Returns `answer` with its body decoded, and without the fields that tell of the encoding, if

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response,
-    header::{ACCEPT_ENCODING, RANGE},
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, RANGE},
 };
 use hyper::body::Incoming;
 use redial::{BoxError, Fresh};
@@ -153,7 +153,7 @@ impl Shared {
         let target = Target::take(&mut request).map_err(Error::target)?;
         let is_decoding = self.settings.is_decompressing && ask_for_coding(&mut request);
         let (answer, lease) = self.exchange(request, &target, &failure, caller).await?;
-        if is_decoding {
+        if is_decoding && answer.headers().contains_key(CONTENT_ENCODING) {
             Ok(Body::decoded(answer, lease, target.origin).await)
         } else {
             Ok(Body::plain(answer, lease, target.origin))
