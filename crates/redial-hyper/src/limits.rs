@@ -8,6 +8,8 @@ pub(crate) struct Limits {
     pub(crate) connect_timeout: Duration,
     /// As long as `connect_timeout` if there is none.
     pub(crate) acquire_timeout: Option<Duration>,
+    /// How long a call waits for a connection to come back before one is made for it.
+    pub(crate) patience: Duration,
     pub(crate) idle_timeout: Duration,
     /// 0 for none.
     pub(crate) max_lifetime: Duration,
@@ -43,6 +45,7 @@ impl Default for Limits {
         Self {
             connect_timeout: Duration::from_secs(5),
             acquire_timeout: None,
+            patience: Duration::from_millis(10),
             idle_timeout: Duration::from_secs(30),
             max_lifetime: Duration::from_secs(30 * 60),
             max_open: 4096,

@@ -1,6 +1,9 @@
 //! How connections are made: for the line, and not for the call that stands in it.
 
-use std::sync::{Arc, Weak, atomic::Ordering};
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     runtime::Handle,
@@ -10,7 +13,7 @@ use tokio::{
 use super::{
     Pool, State, Todo,
     permit::{Dialing, Permit},
-    slot::{PATIENCE, Want},
+    slot::Want,
 };
 use crate::{connect::ConnectError, lease::Connection, origin::Origin};
 
@@ -21,8 +24,8 @@ impl Pool {
         let Some(slot) = slots.get_mut(origin) else { return };
         let (wanted, is_withheld) = slot.dials_wanted(now, &self.limits);
         // One that is overdue has died with its runtime.
-        if is_withheld && slot.timer.is_none_or(|due| due + PATIENCE < now) {
-            slot.timer = Some(now + PATIENCE);
+        if is_withheld && slot.timer.is_none_or(|due| due + self.limits.patience < now) {
+            slot.timer = Some(now + self.limits.patience);
             todo.timers.push(origin.clone());
         }
         let begun = wanted.min(self.limits.max_open.saturating_sub(totals.open));
@@ -77,7 +80,7 @@ impl Pool {
         }
         for origin in todo.timers {
             if let Ok(runtime) = Handle::try_current() {
-                runtime.spawn(hurry(Arc::downgrade(self), origin));
+                runtime.spawn(hurry(Arc::downgrade(self), origin, self.limits.patience));
             }
         }
         for origin in todo.dials {
@@ -142,8 +145,8 @@ impl Pool {
 }
 
 /// Looks at a line again when the calls in it have lost their patience.
-async fn hurry(pool: Weak<Pool>, origin: Origin) {
-    tokio::time::sleep(PATIENCE).await;
+async fn hurry(pool: Weak<Pool>, origin: Origin, after: Duration) {
+    tokio::time::sleep(after).await;
     let Some(pool) = pool.upgrade() else { return };
     let mut todo = Todo::default();
     let mut state = pool.lock();

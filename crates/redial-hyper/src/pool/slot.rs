@@ -3,10 +3,7 @@
 //! Plain data and decisions, under the pool's lock: nothing here waits, dials or closes a socket.
 //! Connections that are to be closed are handed out, and dropped when the lock is free again.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use slab::Slab;
 use tokio::{sync::oneshot, time::Instant};
@@ -264,8 +261,8 @@ impl Slot {
     /// Returns how many connections should be begun for the calls that wait, and whether more would
     /// be if these calls had waited longer.
     ///
-    /// Never more than wait. The first few at once; then one for each call that has waited for
-    /// [`PATIENCE`], as one that comes back serves the line sooner and costs nothing. One at a time
+    /// Never more than wait. The first few at once; then one for each call that has lost its
+    /// patience, as one that comes back serves the line sooner and costs nothing. One at a time
     /// where a connection serves many calls, or may turn out to.
     pub(super) fn dials_wanted(&self, now: Instant, limits: &Limits) -> (usize, bool) {
         let room = limits.max_open_per_host.saturating_sub(self.open);
@@ -277,7 +274,8 @@ impl Slot {
             let is_wanted = self.dialing == 0 && !self.shared.iter().any(Shared::is_unsettled);
             return (usize::from(is_wanted), false);
         }
-        let impatient = self.waiters.values().take_while(|waiter| waiter.since + PATIENCE <= now);
+        let impatient =
+            self.waiters.values().take_while(|waiter| waiter.since + limits.patience <= now);
         let connected = self.open - self.dialing;
         let at_a_time = AT_ONCE.saturating_sub(connected).max(impatient.count());
         let wanted = self.waiters.len().min(at_a_time).saturating_sub(self.dialing);
@@ -382,7 +380,3 @@ pub(super) fn is_old(
 /// 512 calls at a time, these serve more calls a second, for a third less CPU, than 512 do: more is
 /// done each time the runtime wakes.
 const AT_ONCE: usize = 32;
-/// How long a call waits for a connection to come back before one is made for it, where there are
-/// as many as [`AT_ONCE`]. A server near enough to be connected to in less time answers in less, so
-/// that the line moves; to one further away this is little beside the handshake.
-pub(super) const PATIENCE: Duration = Duration::from_millis(10);

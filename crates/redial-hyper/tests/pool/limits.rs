@@ -48,16 +48,32 @@ async fn many_busy_calls_open_no_connection_twice() {
 
 #[tokio::test]
 async fn a_burst_to_a_slow_server_gets_all_connections_that_may_be() {
-    let server = Server::start(None, 0, 1).await;
-    let transport = Transport::builder().max_open_per_host(100).build().unwrap();
+    for patience in [Duration::from_millis(10), Duration::ZERO] {
+        let server = Server::start(None, 0, 1).await;
+        let builder = Transport::builder().max_open_per_host(100).patience(patience);
+        let transport = builder.build().unwrap();
+        let mut calls = JoinSet::new();
+        for _ in 0..150 {
+            let (transport, url) = (transport.clone(), server.url.clone());
+            calls.spawn(async move { text(send(&transport, &url).await.unwrap()).await });
+        }
+        until(&transport, |total| (total.calls, total.waiting) == (100, 50)).await;
+        server.answers.add_permits(150);
+        assert_eq!(calls.join_all().await.len(), 150);
+    }
+}
+
+#[tokio::test]
+async fn a_patient_call_takes_a_connection_that_comes_back() {
+    let server = Server::start(None, usize::MAX >> 4, 1).await;
+    let transport = Transport::builder().patience(HANGS).build().unwrap();
     let mut calls = JoinSet::new();
-    for _ in 0..150 {
+    for _ in 0..200 {
         let (transport, url) = (transport.clone(), server.url.clone());
         calls.spawn(async move { text(send(&transport, &url).await.unwrap()).await });
     }
-    until(&transport, |total| (total.calls, total.waiting) == (100, 50)).await;
-    server.answers.add_permits(150);
-    assert_eq!(calls.join_all().await.len(), 150);
+    assert_eq!(calls.join_all().await.len(), 200);
+    assert_eq!(server.connections(), 32);
 }
 
 #[tokio::test]
