@@ -18,3 +18,5 @@ mod redis;
 mod servers;
 #[path = "store/sql.rs"]
 mod sql;
+#[path = "../../redial/tests/support/store_contract.rs"]
+mod store_contract;

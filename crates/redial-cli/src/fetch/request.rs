@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use redial::idempotency::{IdempotencyKey, KeyDialect};
 
 use crate::cli::Failure;
 
@@ -96,8 +97,7 @@ pub(crate) fn parse_field(field: &str) -> Result<(HeaderName, HeaderValue), Fail
 /// A new key is sent as the draft writes it, a string in quotes; one that was given, as it was given.
 fn idempotency_key(key: &str) -> Result<HeaderValue, Failure> {
     if key == "auto" {
-        let made = format!("\"{}\"", uuid::Uuid::now_v7());
-        return HeaderValue::from_str(&made).map_err(|error| Failure::usage(error.to_string()));
+        return Ok(IdempotencyKey::generate().to_field(KeyDialect::Quoted));
     }
     let is_usable = !key.is_empty() && key.len() <= KEY_BYTES_MAX;
     let value = HeaderValue::from_str(key).ok().filter(|_| is_usable);

@@ -8,7 +8,10 @@ use redial::idempotency::{Claim, IdempotencyStore, RecordKey, StoredAnswer};
 use redial_core::{FencingToken, Fingerprint};
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::servers::{KEEP, LEASE, answer, key, mysql, pass, payload, postgres, redis, sqlite};
+use crate::{
+    servers::{KEEP, LEASE, answer, key, mysql, pass, payload, postgres, redis, sqlite},
+    store_contract::store_contract,
+};
 
 /// Runs each of these on each store.
 macro_rules! on_every_store {
@@ -41,6 +44,7 @@ macro_rules! on_every_store {
 }
 
 on_every_store! {
+    what_the_layer_relies_on
     duplicates_wait_and_then_get_the_answer
     a_key_used_for_another_payload_is_a_mismatch_before_and_after
     a_lease_that_is_over_is_taken_over_and_the_first_holder_is_too_late
@@ -58,6 +62,11 @@ on_every_store! {
     of_a_hundred_that_begin_at_once_one_starts
     of_a_hundred_duplicates_one_is_carried_out_and_all_get_its_answer
     of_a_hundred_that_take_over_at_once_one_starts
+}
+
+/// What the store in memory keeps as well.
+async fn what_the_layer_relies_on(store: impl IdempotencyStore) {
+    store_contract(store, tokio::time::sleep).await;
 }
 
 async fn start(store: &impl IdempotencyStore, key: &RecordKey, lease: Duration) -> FencingToken {
