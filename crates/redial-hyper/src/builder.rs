@@ -84,12 +84,15 @@ impl Builder {
     }
 
     /// Sets how long a call waits for an HTTP/1.1 connection to come back before one is made for it,
-    /// where 32 are open to the host; with 0 one is made at once.
+    /// where 32 are open to the host; twice as long where there are 64, and so on, and never less than
+    /// that after connections were last added, at most as many as there were. With 0 one is made at
+    /// once.
     ///
     /// The default of 10 ms is little beside a handshake with a server far away, and a near one
     /// answers in less: over loopback with 512 calls at a time, few connections serve more calls a
-    /// second, and none of them late. It is too long for many calls at a time to a near server that
-    /// answers all of them at once within a millisecond or two: set it to about as long then.
+    /// second, and fewer of them late. A burst of 512 calls to a slow server has all its connections
+    /// after 150 ms. It is too long for many calls at a time to a near server that answers all of them
+    /// at once within a millisecond or two: set it to about as long then.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.limits.patience = patience;
         self

@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     Pool, State, Todo,
     permit::{Dialing, Permit},
-    slot::Want,
+    slot::{AT_ONCE, Want},
 };
 use crate::{connect::ConnectError, lease::Connection, origin::Origin};
 
@@ -29,6 +29,10 @@ impl Pool {
             todo.timers.push(origin.clone());
         }
         let begun = wanted.min(self.limits.max_open.saturating_sub(totals.open));
+        // Replacing one of the first few is no growth.
+        if 0 < begun && AT_ONCE <= slot.open {
+            slot.grown = Some(now);
+        }
         slot.open += begun;
         slot.dialing += begun;
         totals.open += begun;
@@ -109,6 +113,7 @@ impl Pool {
         let State { slots, totals, .. } = &mut *state;
         let Some(slot) = slots.get_mut(origin) else { return };
         slot.dialing -= 1;
+        slot.grown.get_or_insert(now);
         slot.is_h2 = Some(connection.is_h2());
         let is_for_one = slot.waiters.values().next().is_some_and(|one| one.want == Want::Fresh);
         let is_shared = connection.is_h2() && self.limits.keeps_any() && !is_for_one;

@@ -35,6 +35,8 @@ pub(super) struct Slot {
     pub(super) is_starved: bool,
     /// When the line is looked at again, as its calls have lost their patience then.
     pub(super) timer: Option<Instant>,
+    /// When connections were last added because the line was slow; at first, when there were any.
+    pub(super) grown: Option<Instant>,
     pub(super) counts: PoolCounts,
 }
 
@@ -262,8 +264,9 @@ impl Slot {
     /// be if these calls had waited longer.
     ///
     /// Never more than wait. The first few at once; then one for each call that has lost its
-    /// patience, as one that comes back serves the line sooner and costs nothing. One at a time
-    /// where a connection serves many calls, or may turn out to.
+    /// patience, as one that comes back serves the line sooner and costs nothing: at most as many as
+    /// there are, and then a look at what came of it. One at a time where a connection serves many
+    /// calls, or may turn out to.
     pub(super) fn dials_wanted(&self, now: Instant, limits: &Limits) -> (usize, bool) {
         let room = limits.max_open_per_host.saturating_sub(self.open);
         if self.waiters.len() <= self.dialing || room == 0 {
@@ -274,12 +277,26 @@ impl Slot {
             let is_wanted = self.dialing == 0 && !self.shared.iter().any(Shared::is_unsettled);
             return (usize::from(is_wanted), false);
         }
-        let impatient =
-            self.waiters.values().take_while(|waiter| waiter.since + limits.patience <= now);
         let connected = self.open - self.dialing;
-        let at_a_time = AT_ONCE.saturating_sub(connected).max(impatient.count());
+        let impatient = self.impatient(now, limits);
+        let at_a_time = AT_ONCE.saturating_sub(connected).max(impatient);
         let wanted = self.waiters.len().min(at_a_time).saturating_sub(self.dialing);
         (wanted.min(room), at_a_time < self.waiters.len())
+    }
+
+    /// Returns how many calls have waited too long for one of the connections that there are.
+    fn impatient(&self, now: Instant, limits: &Limits) -> usize {
+        if limits.patience.is_zero() {
+            return self.waiters.len();
+        }
+        // A handshake that takes its time says nothing about the line.
+        let Some(grown) = self.grown else { return 0 };
+        // Where many do not help, more will not.
+        let connected = (self.open - self.dialing).max(AT_ONCE);
+        let times = u32::try_from(connected / AT_ONCE).unwrap_or(u32::MAX);
+        let patience = limits.patience.saturating_mul(times);
+        let waited = |waiter: &&Waiter| patience <= now - waiter.since.max(grown);
+        self.waiters.values().take_while(waited).count().min(connected)
     }
 
     /// Returns whether one more call may wait: for a connection that can still be made, or in the
@@ -379,4 +396,4 @@ pub(super) fn is_old(
 /// How many connections are made without waiting for one to come back. Measured over loopback with
 /// 512 calls at a time, these serve more calls a second, for a third less CPU, than 512 do: more is
 /// done each time the runtime wakes.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;

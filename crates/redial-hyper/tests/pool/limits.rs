@@ -64,6 +64,20 @@ async fn a_burst_to_a_slow_server_gets_all_connections_that_may_be() {
 }
 
 #[tokio::test]
+async fn a_server_that_closes_every_connection_is_sent_more_than_the_first_few() {
+    let reply = || Reply::ok("x").close().after(Duration::from_millis(100));
+    let upstream = Upstream::script([reply()]).await;
+    let transport = Transport::builder().build().unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..200 {
+        let (transport, url) = (transport.clone(), upstream.url("/"));
+        calls.spawn(async move { text(send(&transport, &url).await.unwrap()).await });
+    }
+    until(&transport, |total| 64 < total.calls).await;
+    assert_eq!(calls.join_all().await.len(), 200);
+}
+
+#[tokio::test]
 async fn a_patient_call_takes_a_connection_that_comes_back() {
     let server = Server::start(None, usize::MAX >> 4, 1).await;
     let transport = Transport::builder().patience(HANGS).build().unwrap();
