@@ -84,14 +84,14 @@ impl Builder {
     }
 
     /// Sets how long a call waits for an HTTP/1.1 connection to come back before one is made for it,
-    /// where 32 are open to the host; twice as long where there are 64, and so on, and never less than
+    /// where 64 are open to the host; twice as long where there are 128, and so on, and never less than
     /// that after connections were last added, at most as many as there were. With 0 one is made at
     /// once.
     ///
     /// The default of 10 ms is little beside a handshake with a server far away, and a near one
     /// answers in less: over loopback with 512 calls at a time, few connections serve more calls a
     /// second, and fewer of them late. A burst of 512 calls to a slow server has all its connections
-    /// after 150 ms. It is too long for many calls at a time to a near server that answers all of them
+    /// after 70 ms. It is too long for many calls at a time to a near server that answers all of them
     /// at once within a millisecond or two: set it to about as long then.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.limits.patience = patience;
@@ -127,7 +127,7 @@ impl Builder {
     /// included; at least 1. Calls above it wait in line. With the default of 512 one host cannot
     /// take all of the 1024 open files that most systems allow, however slowly it answers.
     ///
-    /// This is a limit and no target. The first 32 HTTP/1.1 connections are made as soon as calls
+    /// This is a limit and no target. The first 64 HTTP/1.1 connections are made as soon as calls
     /// want them; where these are busy, a call waits for one to come back as long as its
     /// [`patience`](Self::patience) lasts. The first connection to an `https` host is made alone, as it tells whether the host
     /// speaks HTTP/2; and HTTP/2 connections are made one at a time.

@@ -103,7 +103,8 @@ pub use crate::{
     transport::{ResponseFuture, Transport},
 };
 
-/// The code in the README compiles.
+/// The code in the project's README compiles, and that in our own.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -73,7 +73,7 @@ async fn a_server_that_closes_every_connection_is_sent_more_than_the_first_few()
         let (transport, url) = (transport.clone(), upstream.url("/"));
         calls.spawn(async move { text(send(&transport, &url).await.unwrap()).await });
     }
-    until(&transport, |total| 64 < total.calls).await;
+    until(&transport, |total| 100 < total.calls).await;
     assert_eq!(calls.join_all().await.len(), 200);
 }
 
@@ -87,7 +87,7 @@ async fn a_patient_call_takes_a_connection_that_comes_back() {
         calls.spawn(async move { text(send(&transport, &url).await.unwrap()).await });
     }
     assert_eq!(calls.join_all().await.len(), 200);
-    assert_eq!(server.connections(), 32);
+    assert_eq!(server.connections(), 64);
 }
 
 #[tokio::test]
