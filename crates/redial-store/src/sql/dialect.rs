@@ -120,9 +120,7 @@ impl Record {
 
 /// Tells whether the database gave up a transaction only because of others, so that it may go again.
 pub(super) fn is_transient(error: &dyn DatabaseError) -> bool {
-    // SQLSTATE for a serialization failure and for PostgreSQL's deadlock; SQLite's BUSY, LOCKED and
-    // BUSY_SNAPSHOT.
-    error.code().is_some_and(|code| ["40001", "40P01", "5", "6", "517"].contains(&code.as_ref()))
+    error.code().is_some_and(|code| REPEATED.contains(&code.as_ref()))
 }
 
 macro_rules! mysql_now {
@@ -325,3 +323,8 @@ speak!(
 const FREE: i64 = 0;
 const HELD: i64 = 1;
 const COMPLETED: i64 = 2;
+
+/// Serialization failures and deadlocks; what PostgreSQL says where two make one table at the same moment, which
+/// `IF NOT EXISTS` does not prevent (the table is there, or its row or its type's in the catalog); SQLite's busy,
+/// locked and busy snapshot.
+const REPEATED: [&str; 8] = ["40001", "40P01", "42P07", "42710", "23505", "5", "6", "517"];
