@@ -268,10 +268,7 @@ impl<D: Dialect> IdempotencyStore for SqlStore<D> {
 impl Failed {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Sql(sqlx::Error::Database(error)) => {
-                // Two that make one table at once: PostgreSQL refuses the second.
-                is_transient(error.as_ref()) || error.is_unique_violation()
-            }
+            Self::Sql(sqlx::Error::Database(error)) => is_transient(error.as_ref()),
             Self::Vanished => true,
             _ => false,
         }

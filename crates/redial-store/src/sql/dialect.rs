@@ -120,7 +120,9 @@ impl Record {
 
 /// Tells whether the database gave up a transaction only because of others, so that it may go again.
 pub(super) fn is_transient(error: &dyn DatabaseError) -> bool {
-    error.code().is_some_and(|code| REPEATED.contains(&code.as_ref()))
+    let is_listed = error.code().is_some_and(|code| REPEATED.contains(&code.as_ref()));
+    // The row in PostgreSQL's catalog of a table that two make at once.
+    is_listed || error.is_unique_violation()
 }
 
 macro_rules! mysql_now {
@@ -324,7 +326,6 @@ const FREE: i64 = 0;
 const HELD: i64 = 1;
 const COMPLETED: i64 = 2;
 
-/// Serialization failures and deadlocks; what PostgreSQL says where two make one table at the same moment, which
-/// `IF NOT EXISTS` does not prevent (the table is there, or its row or its type's in the catalog); SQLite's busy,
-/// locked and busy snapshot.
-const REPEATED: [&str; 8] = ["40001", "40P01", "42P07", "42710", "23505", "5", "6", "517"];
+/// Serialization failures and deadlocks; what PostgreSQL says where two make one table or type at the same moment,
+/// which `IF NOT EXISTS` does not prevent; SQLite's busy, locked and busy snapshot.
+const REPEATED: [&str; 7] = ["40001", "40P01", "42P07", "42710", "5", "6", "517"];
