@@ -2,27 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up should stop the test")]
 
+#[path = "support/redial.rs"]
+mod support;
+
 use std::{
     io::Write,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-fn redial(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_redial"));
-    command.args(args).env_remove("REDIAL_LOG").output().unwrap()
-}
-
-fn text(args: &[&str]) -> String {
-    let output = redial(args);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn value(args: &[&str]) -> Value {
-    serde_json::from_str(&text(args)).unwrap()
-}
+use self::support::{redial, text, value};
 
 #[test]
 fn the_waits_of_additive_jitter_are_one_to_two_two_to_four_four_to_eight_seconds() {

@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up should stop the test")]
 
-use std::{
-    path::PathBuf,
-    process::{Command, Output},
-};
+#[path = "support/redial.rs"]
+mod support;
+
+use std::path::PathBuf;
 
 use redial_testkit::{Reply, Upstream};
 use serde_json::Value;
+
+use self::support::{redial, text, value};
 
 const GUARDED: &str = "policies:
   default:
@@ -43,21 +45,6 @@ impl Drop for File {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-fn redial(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_redial"));
-    command.args(args).env_remove("REDIAL_LOG").output().unwrap()
-}
-
-fn text(args: &[&str]) -> String {
-    let output = redial(args);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn value(args: &[&str]) -> Value {
-    serde_json::from_str(&text(args)).unwrap()
 }
 
 #[test]
