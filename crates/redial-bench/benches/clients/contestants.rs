@@ -1,10 +1,6 @@
 //! Who is compared.
 
-use std::{
-    future::{Ready, ready},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -18,15 +14,12 @@ use redial::core::Policy;
 use redial_hyper::Transport;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
-use tower::{
-    Layer, Service, ServiceExt,
-    retry::{
-        self, RetryLayer,
-        budget::{Budget, TpsBudget},
-    },
-};
+use tower::{Layer, Service, ServiceExt, retry::RetryLayer};
 
-use crate::load::{Figures, Load};
+use crate::{
+    load::{Figures, Load},
+    tower_policy::TowerPolicy,
+};
 
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
@@ -94,43 +87,6 @@ fn reqwest_retry() -> ClientWithMiddleware {
 
 fn transport() -> Transport {
     Transport::builder().build().unwrap_or_else(|error| panic!("no transport: {error}"))
-}
-
-/// Retries 5xx at most three times, within a budget that does not run out here.
-#[derive(Clone, Debug)]
-struct TowerPolicy {
-    budget: Arc<TpsBudget>,
-    left: u32,
-}
-
-impl TowerPolicy {
-    fn new() -> Self {
-        let budget = TpsBudget::new(Duration::from_secs(10), 1_000_000, 0.2);
-        Self { budget: Arc::new(budget), left: 3 }
-    }
-}
-
-impl<T, E> retry::Policy<Asked, Response<T>, E> for TowerPolicy {
-    type Future = Ready<()>;
-
-    fn retry(&mut self, _: &mut Asked, outcome: &mut Result<Response<T>, E>) -> Option<Ready<()>> {
-        if outcome.as_ref().is_ok_and(|answer| !answer.status().is_server_error()) {
-            self.budget.deposit();
-            return None;
-        }
-        self.left = self.left.checked_sub(1)?;
-        self.budget.withdraw().then(|| ready(()))
-    }
-
-    fn clone_request(&mut self, asked: &Asked) -> Option<Asked> {
-        let mut copy = Request::new(Empty::new());
-        *copy.method_mut() = asked.method().clone();
-        *copy.uri_mut() = asked.uri().clone();
-        *copy.version_mut() = asked.version();
-        *copy.headers_mut() = asked.headers().clone();
-        *copy.extensions_mut() = asked.extensions().clone();
-        Some(copy)
-    }
 }
 
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);

@@ -10,6 +10,8 @@
 mod contestants;
 mod load;
 mod serve;
+#[path = "../shared/tower_policy.rs"]
+mod tower_policy;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,8 @@
 mod ours;
 mod peers;
 mod road;
+#[path = "../shared/tower_policy.rs"]
+mod tower_policy;
 
 use std::{
     hint::black_box,
