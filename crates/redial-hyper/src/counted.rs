@@ -17,7 +17,7 @@ use std::{
 
 use redial_core::Fault;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
@@ -88,6 +88,22 @@ pub(crate) enum Peer {
 impl Socket {
     pub(crate) fn new(tcp: TcpStream) -> Self {
         Self { tcp: Arc::new(tcp) }
+    }
+
+    /// Reads what is there. Where less was there than `buffer` has room for, the runtime is told
+    /// that there is no more, as its own streams tell it: the next read waits for the kernel's word
+    /// instead of asking.
+    fn read(&self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        let mut read = Err(io::ErrorKind::WouldBlock.into());
+        let _ = self.tcp.try_io(Interest::READABLE, || {
+            read = self.tcp.try_read_buf(buffer);
+            let is_drained = |bytes| DRAINS && 0 < bytes && 0 < buffer.remaining();
+            if read.as_ref().is_ok_and(|&bytes| is_drained(bytes)) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        read.map(drop)
     }
 }
 
@@ -231,9 +247,9 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read_buf(buffer) {
+            match self.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(|_| ())),
+                result => return Poll::Ready(result),
             }
         }
     }
@@ -341,6 +357,19 @@ impl AsyncWrite for Counted {
         either!(self, stream => stream.poll_shutdown(cx))
     }
 }
+
+/// Whether a read that did not fill its buffer tells that the kernel has no more. So it is where
+/// news of a socket comes once for each arrival (epoll(7), kqueue(2)).
+const DRAINS: bool = cfg!(any(
+    target_os = "android",
+    target_os = "linux",
+    target_os = "dragonfly",
+    target_os = "freebsd",
+    target_os = "ios",
+    target_os = "macos",
+    target_os = "netbsd",
+    target_os = "openbsd",
+));
 
 const SILENT: u8 = 0;
 const HEARD: u8 = 1;
