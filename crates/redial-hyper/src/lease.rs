@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -25,7 +26,7 @@ use crate::{
     counted::{Peer, Wire},
     fault,
     origin::Origin,
-    pool::{Grant, Pool},
+    pool::{Grant, Need, Pool},
     request::Outgoing,
     snapshot::Reason,
 };
@@ -84,6 +85,10 @@ pub(crate) struct Unanswered {
     pub(crate) before: Option<Fault>,
 }
 
+/// How long a connection that nobody had is taken to stand. Its task is told of a close as soon as
+/// the runtime looks at its sockets, which a busy one does more often than that.
+const MOMENT: Duration = Duration::from_millis(1);
+
 impl Connection {
     /// Starts HTTP on a connection that was just made.
     pub(crate) async fn start(
@@ -136,13 +141,26 @@ impl Connection {
         matches!(self.sender, Sender::Http2(_))
     }
 
-    /// Returns whether the connection can take another request, as far as the kernel knows now.
+    /// Returns whether the connection, which nobody had for the time `unused`, can take another
+    /// request.
+    ///
+    /// It may have been closed without its task knowing yet, so the kernel is asked. That is a system
+    /// call for each request: a safe one, which may be sent twice, does without where the connection
+    /// was in use a moment ago.
+    pub(crate) fn is_usable(&self, need: Need, unused: Duration) -> bool {
+        !self.is_closed() && (need.is_safe && unused < MOMENT || self.stands())
+    }
+
+    /// Returns whether the connection stands as far as the kernel knows now.
     ///
     /// Over HTTP/1.1 bytes that nobody asked for are no answer, and their connection is done with
     /// (RFC 9112 §9.2); over HTTP/2 there are always frames.
-    pub(crate) fn is_usable(&self) -> bool {
-        let is_quiet = |peer| if self.is_h2() { peer != Peer::Gone } else { peer == Peer::Quiet };
-        !self.is_closed() && is_quiet(self.wire.peer())
+    fn stands(&self) -> bool {
+        match self.wire.peer() {
+            Peer::Quiet => true,
+            Peer::Speaking => self.is_h2(),
+            Peer::Gone => false,
+        }
     }
 
     /// Returns whether the connection's task has ended, or will not take another request.
@@ -206,19 +224,21 @@ impl Lease {
         self.grant.as_ref().is_some_and(|grant| grant.connection.is_h2())
     }
 
-    /// Sends `request` and waits for the head of its answer. The lease is to be kept until the end
-    /// of its body.
+    /// Sends what `request` holds, and waits for the head of its answer. The lease is to be kept
+    /// until the end of its body.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future closes an HTTP/1.1 connection and resets an HTTP/2 stream.
+    /// Dropping the future, and then the lease, closes an HTTP/1.1 connection and resets an HTTP/2
+    /// stream.
     pub(crate) async fn send(
-        mut self,
-        request: Request<Outgoing>,
-    ) -> Result<(Response<Incoming>, Self), Unanswered> {
+        &mut self,
+        request: &mut Option<Request<Outgoing>>,
+    ) -> Result<Response<Incoming>, Box<Unanswered>> {
         self.stage = Stage::Sent;
         let Grant { connection, is_reused, .. } =
             self.grant.as_mut().expect("a lease has its connection until it is dropped");
+        let request = request.take().expect("a request is sent once");
         let (before, is_reused) = (connection.wire.written(), *is_reused);
         let answer = match &mut connection.sender {
             Sender::Http1(sender) => sender.try_send_request(request).await,
@@ -227,7 +247,7 @@ impl Lease {
         let mut error = match answer {
             Ok(answer) => {
                 self.stage = Stage::Answered;
-                return Ok((answer, self));
+                return Ok(answer);
             }
             Err(error) => error,
         };
@@ -235,7 +255,7 @@ impl Lease {
         let request = error.take_message();
         let before = connection.wire.ended_by().filter(|_| request.is_some() || !wrote);
         self.poison();
-        Err(Unanswered { error: error.into_error(), request, wrote, is_reused, before })
+        Err(Box::new(Unanswered { error: error.into_error(), request, wrote, is_reused, before }))
     }
 
     /// Says that the connection's framing cannot be trusted any more. An HTTP/2 connection that is
@@ -305,7 +325,9 @@ mod tests {
         connect::Connector,
         counted::{Counted, Socket, Stream},
         error::Error,
+        leak::Caller,
         limits::Limits,
+        pool::Want,
         request::Target,
         tls::{Roots, Tls},
     };
@@ -332,15 +354,16 @@ mod tests {
         (connection, peer)
     }
 
-    async fn send(lease: Lease) -> Diagnosis {
+    async fn send(mut lease: Lease) -> Diagnosis {
         let body = Full::new(Bytes::from_static(b"one order"));
         let mut request = Request::post("http://shop.test/").body(body).unwrap();
         let target = Target::take(&mut request).unwrap();
         target.write(&mut request, lease.is_h2());
         let (parts, body) = request.into_parts();
         let (body, failure) = Outgoing::new(body);
-        let ended = lease.send(Request::from_parts(parts, body)).await.unwrap_err();
-        let error = Error::unanswered(&target.origin, ended, &failure);
+        let mut request = Some(Request::from_parts(parts, body));
+        let ended = lease.send(&mut request).await.unwrap_err();
+        let error = Error::unanswered(&target.origin, *ended, &failure);
         redial::Diagnose::diagnose(&error)
     }
 
@@ -380,9 +403,25 @@ mod tests {
         {
             tokio::task::yield_now().await;
         }
-        assert!(!connection.is_usable());
+        assert!(!connection.stands());
         let told = send(lease(connection, true)).await;
         assert_eq!(told, Fault::StaleConnection.into());
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_asked_where_a_close_would_cost_more_than_another_attempt() {
+        let (connection, peer) = dead(false, false).await;
+        drop(peer);
+        while connection.wire.peer() != Peer::Gone {
+            std::thread::yield_now();
+        }
+        let table = [(true, Duration::ZERO, true), (true, MOMENT, false)];
+        let table = table.into_iter().chain([(false, Duration::ZERO, false)]);
+        for (is_safe, unused, is_usable) in table {
+            let caller = Caller::new(std::panic::Location::caller(), false);
+            let need = Need { want: Want::NewerThan(0), is_safe, caller };
+            assert_eq!(connection.is_usable(need, unused), is_usable, "{is_safe}, {unused:?}");
+        }
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ use self::slot::{Kept, Slot, is_old};
 pub(crate) use self::{
     acquire::AcquireError,
     permit::Permit,
-    slot::{Grant, Want},
+    slot::{Grant, Need, Want},
 };
 use crate::{
     connect::Connector,
@@ -132,7 +132,7 @@ impl Pool {
         let reason = match is_old(&connection, now, now, &self.limits) {
             Some(Reason::Lifetime) => Some(Reason::Lifetime),
             _ if !totals.bare.is_empty() => Some(Reason::Limit),
-            _ if !slot.waiters.is_empty() && !connection.is_usable() => Some(Reason::Server),
+            _ if !slot.suits_first(&connection) => Some(Reason::Server),
             _ => None,
         };
         if let Some(reason) = reason {

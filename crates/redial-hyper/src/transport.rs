@@ -26,7 +26,7 @@ use crate::{
     leak::{CallSite, Caller, OnLeak},
     lease::Lease,
     limits::Limits,
-    pool::{Pool, Want},
+    pool::{Need, Pool, Want},
     request::{Failure, Outgoing, Target},
     snapshot::PoolHandle,
 };
@@ -54,6 +54,16 @@ pub(crate) struct Settings {
 struct Shared {
     pool: Arc<Pool>,
     settings: Settings,
+}
+
+/// One request on its way. It stays in one place while it is worked on, as moving it costs more
+/// than most of that work.
+struct Call {
+    shared: Arc<Shared>,
+    /// None while a connection has it.
+    request: Option<Request<Outgoing>>,
+    failure: Failure,
+    caller: Caller,
 }
 
 /// The answer to come.
@@ -136,60 +146,53 @@ where
         let caller = Caller::new(site, is_watched);
         let (parts, body) = request.into_parts();
         let (body, failure) = Outgoing::new(body);
-        let request = Request::from_parts(parts, body);
-        ResponseFuture {
-            answer: Box::pin(async move { shared.answer(request, failure, caller).await }),
-        }
+        let request = Some(Request::from_parts(parts, body));
+        let mut call = Call { shared, request, failure, caller };
+        ResponseFuture { answer: Box::pin(async move { call.answer().await }) }
     }
 }
 
-impl Shared {
-    async fn answer(
-        &self,
-        mut request: Request<Outgoing>,
-        failure: Failure,
-        caller: Caller,
-    ) -> Result<Response<Body>, Error> {
-        let target = Target::take(&mut request).map_err(Error::target)?;
-        let is_decoding = self.settings.is_decompressing && ask_for_coding(&mut request);
-        let (answer, lease) = self.exchange(request, &target, &failure, caller).await?;
+impl Call {
+    async fn answer(&mut self) -> Result<Response<Body>, Error> {
+        let Some(request) = &mut self.request else { unreachable!("a call is made once") };
+        let target = Target::take(request).map_err(Error::target)?;
+        let is_decoding = self.shared.settings.is_decompressing && ask_for_coding(request);
+        let (answer, lease) = self.exchange(&target).await?;
         if is_decoding && answer.headers().contains_key(CONTENT_ENCODING) {
-            Ok(Body::decoded(answer, lease, target.origin).await)
+            Ok(Box::pin(Body::decoded(answer, lease, target.origin)).await)
         } else {
             Ok(Body::plain(answer, lease, target.origin))
         }
     }
 
-    /// Sends `request`, again if it never left: a pooled connection may have died unnoticed. The
+    /// Sends the request, again if it never left: a pooled connection may have died unnoticed. The
     /// second connection is one made after that was found out, so that a server that restarted
     /// costs one lap and not one for each connection that it had.
-    async fn exchange(
-        &self,
-        mut request: Request<Outgoing>,
-        target: &Target,
-        failure: &Failure,
-        caller: Caller,
-    ) -> Result<(Response<Incoming>, Lease), Error> {
-        let origin = &target.origin;
-        let is_fresh = request.extensions().get::<Fresh>().is_some();
+    async fn exchange(&mut self, target: &Target) -> Result<(Response<Incoming>, Lease), Error> {
+        let Self { shared, request, failure, caller } = self;
+        let (pool, origin) = (&shared.pool, &target.origin);
+        let is_fresh =
+            request.as_ref().is_some_and(|request| request.extensions().get::<Fresh>().is_some());
+        let is_safe = request.as_ref().is_some_and(|request| request.method().is_safe());
         let want = if is_fresh { Want::Fresh } else { Want::NewerThan(0) };
-        let acquired = self.pool.acquire(origin, want, caller).await;
-        let mut lease = acquired.map_err(|error| Error::acquiring(origin, error))?;
-        let mut laps = 1;
+        let mut need = Need { want, is_safe, caller: *caller };
+        let mut laps = 0;
         loop {
-            target.write(&mut request, lease.is_h2());
+            laps += 1;
+            let acquired = pool.acquire(origin, need).await;
+            let mut lease = acquired.map_err(|error| Error::acquiring(origin, error))?;
+            if let Some(request) = request {
+                target.write(request, lease.is_h2());
+            }
             let mut ended = match lease.send(request).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok((answer, lease)),
                 Err(ended) => ended,
             };
             match ended.request.take_if(|_| ended.is_reused && laps < LAPS_MAX) {
-                Some(unsent) => request = unsent,
-                None => return Err(Error::unanswered(origin, ended, failure)),
+                Some(unsent) => *request = Some(unsent),
+                None => return Err(Error::unanswered(origin, *ended, failure)),
             }
-            laps += 1;
-            let want = Want::NewerThan(self.pool.newest());
-            let acquired = self.pool.acquire(origin, want, caller).await;
-            lease = acquired.map_err(|error| Error::acquiring(origin, error))?;
+            need.want = Want::NewerThan(pool.newest());
         }
     }
 }

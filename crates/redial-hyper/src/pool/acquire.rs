@@ -9,11 +9,10 @@ use tokio::{
 
 use super::{
     Pool, State, Todo,
-    slot::{Grant, Granted, Slot, Waiter, Want},
+    slot::{Grant, Granted, Need, Slot, Waiter},
 };
 use crate::{
-    connect::ConnectError, error::PoolExhausted, leak::Caller, lease::Lease, origin::Origin,
-    snapshot::Reason,
+    connect::ConnectError, error::PoolExhausted, lease::Lease, origin::Origin, snapshot::Reason,
 };
 
 /// Why a call got no connection.
@@ -46,10 +45,9 @@ impl Pool {
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         origin: &Origin,
-        want: Want,
-        caller: Caller,
+        need: Need,
     ) -> Result<Lease, AcquireError> {
-        let mut waiting = match self.enter(origin, want, caller) {
+        let mut waiting = match self.enter(origin, need) {
             Ok(Entered::Ready(lease)) => return Ok(lease),
             Ok(Entered::Waiting(waiting)) => waiting,
             Err(full) => return Err(AcquireError::Exhausted(full)),
@@ -66,12 +64,7 @@ impl Pool {
     }
 
     /// Takes a connection that is there, or a place in the line.
-    fn enter(
-        self: &Arc<Self>,
-        origin: &Origin,
-        want: Want,
-        caller: Caller,
-    ) -> Result<Entered, PoolExhausted> {
+    fn enter(self: &Arc<Self>, origin: &Origin, need: Need) -> Result<Entered, PoolExhausted> {
         loop {
             let now = Instant::now();
             // Dropped after the lock.
@@ -82,11 +75,11 @@ impl Pool {
                 .entry(origin.clone())
                 .or_insert_with(|| Slot { is_h2: self.connector.is_h2(origin), ..Slot::default() });
             let before = slot.idle.len();
-            let taken = slot.take(want, caller, (now, &self.limits), &mut todo.gone);
+            let taken = slot.take(need, (now, &self.limits), &mut todo.gone);
             totals.idle -= before - slot.idle.len();
-            if let Some(grant) = taken {
+            if let Some((grant, unused)) = taken {
                 drop(state);
-                if grant.connection.is_usable() {
+                if grant.connection.is_usable(need, unused) {
                     return Ok(Entered::Ready(self.lease(origin, grant)));
                 }
                 self.discard(origin, grant, Reason::Server);
@@ -100,7 +93,7 @@ impl Pool {
             totals.waiters += 1;
             let id = totals.waiters;
             let (sender, granted) = oneshot::channel();
-            slot.waiters.insert(id, Waiter { want, caller, since: now, granted: sender });
+            slot.waiters.insert(id, Waiter { need, since: now, granted: sender });
             self.plan(&mut state, origin, now, &mut todo);
             self.make_room(&mut state, origin, &mut todo);
             self.keep_watch(&mut state, &mut todo);

@@ -3,7 +3,11 @@
 //! Plain data and decisions, under the pool's lock: nothing here waits, dials or closes a socket.
 //! Connections that are to be closed are handed out, and dropped when the lock is free again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    time::Duration,
+};
 
 use slab::Slab;
 use tokio::{sync::oneshot, time::Instant};
@@ -57,8 +61,7 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) want: Want,
-    pub(super) caller: Caller,
+    pub(super) need: Need,
     pub(super) since: Instant,
     pub(super) granted: oneshot::Sender<Granted>,
 }
@@ -69,6 +72,15 @@ pub(super) struct Lent {
     pub(super) since: Instant,
     pub(super) caller: Caller,
     pub(super) is_reported: bool,
+}
+
+/// What a call needs a connection for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    pub(crate) want: Want,
+    /// Whether its method is (RFC 9110 §9.2.1), so that it may be sent twice.
+    pub(crate) is_safe: bool,
+    pub(crate) caller: Caller,
 }
 
 /// Which connections will do.
@@ -111,22 +123,22 @@ impl Grant {
 
 impl Slot {
     /// Takes a connection for a call that comes now, the one used last first: the others may then
-    /// become old enough to be closed.
+    /// become old enough to be closed. Returns for how long nobody had it as well.
     pub(super) fn take(
         &mut self,
-        want: Want,
-        caller: Caller,
+        need: Need,
         (now, limits): (Instant, &Limits),
         gone: &mut Vec<Connection>,
-    ) -> Option<Grant> {
-        let Want::NewerThan(newer_than) = want else { return None };
-        if let Some((connection, is_reused)) = self.share(newer_than, (now, limits), gone) {
-            return Some(self.lend(connection, is_reused, want, (caller, now)));
+    ) -> Option<(Grant, Duration)> {
+        let Want::NewerThan(newer_than) = need.want else { return None };
+        if let Some((shared, unused)) = self.share(newer_than, (now, limits), gone) {
+            return Some((self.lend(shared, need, now), unused));
         }
         while let Some(Kept { connection, since }) = self.idle.pop_back() {
             let is_old = is_old(&connection, since, now, limits);
             if is_old.is_none() && newer_than < connection.id {
-                return Some(self.lend(connection, true, want, (caller, now)));
+                let grant = self.lend((connection, true), need, now);
+                return Some((grant, now.saturating_duration_since(since)));
             }
             // What is older than one that was found dead is most likely dead as well.
             connection.close_for(is_old.unwrap_or(Reason::Server));
@@ -136,13 +148,13 @@ impl Slot {
     }
 
     /// Takes a stream of the oldest shared connection that has room, and lets go of those met that
-    /// will have no new ones.
+    /// will have no new ones. Returns for how long nothing began or ended on it as well.
     fn share(
         &mut self,
         newer_than: u64,
         (now, limits): (Instant, &Limits),
         gone: &mut Vec<Connection>,
-    ) -> Option<(Connection, bool)> {
+    ) -> Option<((Connection, bool), Duration)> {
         let mut at = 0;
         while let Some(shared) = self.shared.get_mut(at) {
             let is_done = match shared.reason_to_end(now, limits) {
@@ -156,9 +168,10 @@ impl Slot {
                 gone.push(self.shared.remove(at).connection);
             } else if newer_than < shared.connection.id && shared.has_room() {
                 shared.streams += 1;
-                shared.since = now;
-                let is_reused = std::mem::replace(&mut shared.is_used, true);
-                return Some((shared.connection.share()?, is_reused));
+                let since = mem::replace(&mut shared.since, now);
+                let is_reused = mem::replace(&mut shared.is_used, true);
+                let unused = now.saturating_duration_since(since);
+                return Some(((shared.connection.share()?, is_reused), unused));
             } else {
                 at += 1;
             }
@@ -168,13 +181,20 @@ impl Slot {
 
     fn lend(
         &mut self,
-        connection: Connection,
-        is_reused: bool,
-        want: Want,
-        (caller, now): (Caller, Instant),
+        (connection, is_reused): (Connection, bool),
+        need: Need,
+        now: Instant,
     ) -> Grant {
+        let Need { want, caller, .. } = need;
         let key = self.lent.insert(Lent { since: now, caller, is_reported: false });
         Grant { connection, is_reused, is_fresh: want == Want::Fresh, key }
+    }
+
+    /// Returns whether the first waiting call, if there is one, can use a connection that was in use
+    /// until now.
+    pub(super) fn suits_first(&self, connection: &Connection) -> bool {
+        let first = self.waiters.values().next();
+        first.is_none_or(|first| connection.is_usable(first.need, Duration::ZERO))
     }
 
     /// Gives `connection` to the first waiting call that it suits. Returns it if there is none.
@@ -186,23 +206,18 @@ impl Slot {
     ) -> Option<Connection> {
         loop {
             let mut waiters = self.waiters.iter();
-            let first = waiters.find(|(_, waiter)| waiter.want.suits(connection.id, is_new));
+            let first = waiters.find(|(_, waiter)| waiter.need.want.suits(connection.id, is_new));
             let Some((&id, _)) = first else { return Some(connection) };
             connection = self.grant(id, (connection, !is_new), now)?;
         }
     }
 
     /// Grants `connection` to the waiting call `id`. Returns it if that call is gone.
-    fn grant(
-        &mut self,
-        id: u64,
-        (connection, is_reused): (Connection, bool),
-        now: Instant,
-    ) -> Option<Connection> {
-        let Waiter { want, caller, since, granted } = self.waiters.remove(&id)?;
+    fn grant(&mut self, id: u64, granted: (Connection, bool), now: Instant) -> Option<Connection> {
+        let Waiter { need, since, granted: sender } = self.waiters.remove(&id)?;
         self.counts.waited(now - since);
-        let grant = self.lend(connection, is_reused, want, (caller, now));
-        let grant = granted.send(Ok(grant)).err()?.ok()?;
+        let grant = self.lend(granted, need, now);
+        let grant = sender.send(Ok(grant)).err()?.ok()?;
         self.lent.try_remove(grant.key);
         Some(grant.connection)
     }
@@ -218,11 +233,11 @@ impl Slot {
             let with_room = self.shared.iter().filter(|shared| shared.has_room());
             let Some(newest) = with_room.map(|shared| shared.connection.id).max() else { return };
             let mut waiters = self.waiters.iter();
-            let first = waiters.find(|(_, waiter)| waiter.want.suits(newest, false));
-            let Some((&id, &Waiter { want: Want::NewerThan(newer_than), .. })) = first else {
-                return;
-            };
-            let Some(shared) = self.share(newer_than, (now, limits), gone) else { return };
+            let first = waiters.find(|(_, waiter)| waiter.need.want.suits(newest, false));
+            let Some((&id, waiter)) = first else { return };
+            let Want::NewerThan(newer_than) = waiter.need.want else { return };
+            let shared = self.share(newer_than, (now, limits), gone);
+            let Some((shared, _)) = shared else { return };
             if let Some(connection) = self.grant(id, shared, now) {
                 self.end_stream(connection.id, now);
             }
@@ -328,7 +343,7 @@ impl Slot {
 
     /// Takes out what is too old.
     pub(super) fn prune(&mut self, now: Instant, limits: &Limits, gone: &mut Vec<Connection>) {
-        for Kept { connection, since } in std::mem::take(&mut self.idle) {
+        for Kept { connection, since } in mem::take(&mut self.idle) {
             match is_old(&connection, since, now, limits) {
                 Some(reason) => {
                     connection.close_for(reason);
