@@ -22,9 +22,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    admitted::Admitted,
     assess::{Assess, HttpAssess},
     clock,
-    diagnose::{AttemptNumber, Rejection, refused},
+    diagnose::{AttemptNumber, Rejection},
     held::HeldBody,
     observe::{Call, Observe, Observer},
     origins::{Origins, PerOrigin},
@@ -74,9 +75,8 @@ pin_project! {
     /// An attempt: in flight, or refused.
     pub struct AdaptiveLimitFuture<F, A> {
         #[pin]
-        attempt: Option<F>,
+        attempt: Admitted<F>,
         flight: Option<Flight<A>>,
-        rejection: Option<Rejection>,
     }
 }
 
@@ -221,8 +221,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.shared.policy.is_off(request.extensions()) {
-            let attempt = Some(self.inner.call(request));
-            return AdaptiveLimitFuture { attempt, flight: None, rejection: None };
+            let attempt = Admitted::call(self.inner.call(request));
+            return AdaptiveLimitFuture { attempt, flight: None };
         }
         self.call_if_admitted(request)
     }
@@ -238,14 +238,14 @@ impl<S, A> WithAdaptiveLimit<S, A> {
         let flight = match self.shared.admit(&request) {
             Ok(permit) => permit.map(|permit| Flight::new(permit, &self.shared, &request)),
             Err(limit) => {
-                let rejection = Some(self.shared.refuse(request, limit));
-                return AdaptiveLimitFuture { attempt: None, flight: None, rejection };
+                let attempt = Admitted::refused(self.shared.refuse(request, limit));
+                return AdaptiveLimitFuture { attempt, flight: None };
             }
         };
         if self.shared.observer.is_some() {
             return self.call_and_tell(request, flight);
         }
-        AdaptiveLimitFuture { attempt: Some(self.inner.call(request)), flight, rejection: None }
+        AdaptiveLimitFuture { attempt: Admitted::call(self.inner.call(request)), flight }
     }
 
     #[inline(never)]
@@ -261,7 +261,7 @@ impl<S, A> WithAdaptiveLimit<S, A> {
         if let Some(flight) = &mut flight {
             flight.call = self.shared.observer.wants(Severity::Debug).then(copy);
         }
-        AdaptiveLimitFuture { attempt: Some(self.inner.call(request)), flight, rejection: None }
+        AdaptiveLimitFuture { attempt: Admitted::call(self.inner.call(request)), flight }
     }
 }
 
@@ -276,8 +276,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some(attempt) = this.attempt.as_pin_mut() else { return refused(*this.rejection) };
-        let outcome = ready!(attempt.poll(cx));
+        let outcome = ready!(this.attempt.poll(cx));
         let permit = this.flight.take().and_then(|flight| flight.land(&outcome));
         match outcome {
             Ok(answer) => Poll::Ready(Ok(answer.map(|body| HeldBody::new(body, permit)))),

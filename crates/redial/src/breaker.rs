@@ -24,9 +24,10 @@ use tower_service::Service;
 pub use self::breakers::Breakers;
 use self::{held::Held, lanes::Lanes};
 use crate::{
+    admitted::Admitted,
     assess::{Assess, HttpAssess},
     clock,
-    diagnose::{Rejection, refused},
+    diagnose::Rejection,
     observe::{Call, Observe, Observer},
     policies::Ruling,
 };
@@ -71,12 +72,11 @@ pin_project! {
     #[derive(Debug)]
     pub struct CircuitBreakerFuture<F, A = HttpAssess> {
         #[pin]
-        attempt: Option<F>,
+        attempt: Admitted<F>,
         held: Option<Held<A>>,
         // Whose call it is, where somebody wants to be told of changes: boxed, so that others do not
         // carry it around.
         call: Option<Box<(Method, Uri)>>,
-        rejection: Option<Rejection>,
     }
 
     impl<F, A> PinnedDrop for CircuitBreakerFuture<F, A> {
@@ -84,7 +84,7 @@ pin_project! {
             let mut this = this.project();
             // Still here only if the attempt was given up, which it is before anybody takes its place.
             if let Some(held) = this.held.take() {
-                this.attempt.set(None);
+                this.attempt.set(Admitted::NONE);
                 held.abandon(this.call.as_deref());
             }
         }
@@ -196,8 +196,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.shared.policy.is_off(request.extensions()) {
-            let attempt = Some(self.inner.call(request));
-            return CircuitBreakerFuture { attempt, held: None, call: None, rejection: None };
+            let attempt = Admitted::call(self.inner.call(request));
+            return CircuitBreakerFuture { attempt, held: None, call: None };
         }
         self.call_if_admitted(request)
     }
@@ -229,8 +229,8 @@ impl<S, A> CircuitBreaker<S, A> {
             });
         });
         if let Some(refusal) = refusal {
-            let rejection = Some(shared.refuse(&request, refusal));
-            return CircuitBreakerFuture { attempt: None, held: None, call: None, rejection };
+            let attempt = Admitted::refused(shared.refuse(&request, refusal));
+            return CircuitBreakerFuture { attempt, held: None, call: None };
         }
         if let Some(held) = &mut held {
             held.own = shared.policy.own(request.extensions());
@@ -238,8 +238,8 @@ impl<S, A> CircuitBreaker<S, A> {
         if shared.observer.is_some() {
             return self.call_and_tell(request, held);
         }
-        let attempt = Some(self.inner.call(request));
-        CircuitBreakerFuture { attempt, held, call: None, rejection: None }
+        let attempt = Admitted::call(self.inner.call(request));
+        CircuitBreakerFuture { attempt, held, call: None }
     }
 
     #[inline(never)]
@@ -257,8 +257,8 @@ impl<S, A> CircuitBreaker<S, A> {
         }
         let is_told = held.is_some() && shared.wants_changes();
         let call = is_told.then(|| Box::new((request.method().clone(), request.uri().clone())));
-        let attempt = Some(self.inner.call(request));
-        CircuitBreakerFuture { attempt, held, call, rejection: None }
+        let attempt = Admitted::call(self.inner.call(request));
+        CircuitBreakerFuture { attempt, held, call }
     }
 }
 
@@ -272,8 +272,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some(attempt) = this.attempt.as_pin_mut() else { return refused(*this.rejection) };
-        let outcome = ready!(attempt.poll(cx));
+        let outcome = ready!(this.attempt.poll(cx));
         if this.held.is_some() {
             Held::end(this.held, &outcome, this.call.as_deref());
         }

@@ -24,7 +24,8 @@ use tower_service::Service;
 pub use self::places::Permit;
 use self::places::{Admission, Places, Wait};
 use crate::{
-    diagnose::{Rejection, refused},
+    admitted::Admitted,
+    diagnose::Rejection,
     held::HeldBody,
     observe::{Call, Observe, Observer},
     origins::Origins,
@@ -96,10 +97,9 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        call: Option<S::Future>,
+        call: Admitted<S::Future>,
         permit: Option<Permit>,
         queued: Option<Box<Queued<S, B>>>,
-        rejection: Option<Rejection>,
     }
 }
 
@@ -256,8 +256,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.shared.policy.is_off(request.extensions()) {
-            let call = Some(self.inner.call(request));
-            return BulkheadFuture { call, permit: None, queued: None, rejection: None };
+            let call = Admitted::call(self.inner.call(request));
+            return BulkheadFuture { call, permit: None, queued: None };
         }
         self.call_if_admitted(request)
     }
@@ -276,12 +276,12 @@ impl<S> WithBulkhead<S> {
             Some(Admission::Waits(wait)) => return self.queue(wait, request),
             Some(Admission::Refused(rejection)) => {
                 self.shared.tell(&request, &rejection);
-                let rejection = Some(rejection);
-                return BulkheadFuture { call: None, permit: None, queued: None, rejection };
+                let call = Admitted::refused(rejection);
+                return BulkheadFuture { call, permit: None, queued: None };
             }
         };
-        let call = Some(self.inner.call(request));
-        BulkheadFuture { call, permit, queued: None, rejection: None }
+        let call = Admitted::call(self.inner.call(request));
+        BulkheadFuture { call, permit, queued: None }
     }
 
     #[cold]
@@ -294,7 +294,7 @@ impl<S> WithBulkhead<S> {
         let service = mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
         let queued = Some(Box::new(Queued { wait, parts: Some((service, request)), shared }));
-        BulkheadFuture { call: None, permit: None, queued, rejection: None }
+        BulkheadFuture { call: Admitted::NONE, permit: None, queued }
     }
 }
 
@@ -311,14 +311,13 @@ where
             match ready!(queued.poll(cx)) {
                 Ok((permit, call)) => {
                     *this.permit = Some(permit);
-                    this.call.set(Some(call));
+                    this.call.set(Admitted::call(call));
                 }
                 Err(rejection) => return Poll::Ready(Err(rejection.into())),
             }
             *this.queued = None;
         }
-        let Some(call) = this.call.as_pin_mut() else { return refused(*this.rejection) };
-        let outcome = ready!(call.poll(cx));
+        let outcome = ready!(this.call.poll(cx));
         let permit = this.permit.take();
         match outcome {
             Ok(answer) => Poll::Ready(Ok(answer.map(|body| HeldBody::new(body, permit)))),

@@ -21,6 +21,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -71,7 +72,7 @@ pub struct CacheLayer {
 /// place. Renewals in the background go on.
 #[derive(Clone, Debug)]
 pub struct Cache<S> {
-    layer: CacheLayer,
+    layer: Arc<CacheLayer>,
     inner: S,
 }
 
@@ -126,7 +127,7 @@ impl<S> Layer<S> for CacheLayer {
     type Service = Cache<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Cache { inner, layer: self.clone() }
+        Cache { inner, layer: Arc::new(self.clone()) }
     }
 }
 
@@ -185,7 +186,7 @@ impl<S> Cache<S> {
                 CacheFuture { fetch: None, answer: Some(Box::new(response)), wait: None }
             }
             Step::Wait(request, queued) => {
-                let (service, layer) = (self.take(), self.layer.clone());
+                let (service, layer) = (self.take(), Arc::clone(&self.layer));
                 let wait: Waiting<B, S::Error> = Box::pin(layer.wait(service, request, queued));
                 CacheFuture { fetch: None, answer: None, wait: Some(wait) }
             }

@@ -3,7 +3,7 @@
 //! Transports know what they sent; layers above must not guess it from an error's text. A transport's
 //! error says through [`Diagnose`] what went wrong and what is proven, and everything else follows.
 
-use std::{error::Error, io, task::Poll, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use redial_core::{Fault, Proof};
 
@@ -160,13 +160,6 @@ impl Rejection {
 
 fn again(retry_after: &Option<Duration>) -> String {
     retry_after.map_or_else(String::new, |wait| format!("; try again in {wait:?}"))
-}
-
-/// The end of a call that was refused before it was made. One that was made has ended already, and is not
-/// polled again.
-#[cold]
-pub(crate) fn refused<T, E: From<Rejection>>(rejection: Option<Rejection>) -> Poll<Result<T, E>> {
-    rejection.map_or(Poll::Pending, |rejection| Poll::Ready(Err(rejection.into())))
 }
 
 impl From<Fault> for Diagnosis {

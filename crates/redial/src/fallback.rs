@@ -40,8 +40,13 @@ use crate::{
 /// ([`service`](Self::service)). In each of them the policy says which failures are meant.
 #[derive(Clone, Debug)]
 pub struct FallbackLayer<A = FixedFallback> {
-    ruling: Ruling<Arc<FallbackPolicy>>,
     answer: A,
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    ruling: Ruling<Arc<FallbackPolicy>>,
     observer: Observer,
 }
 
@@ -140,22 +145,26 @@ impl FallbackLayer {
 
 impl<A> FallbackLayer<A> {
     fn with(ruling: impl Into<Ruling<Arc<FallbackPolicy>>>, answer: A) -> Self {
-        Self { ruling: ruling.into(), answer, observer: Observer::default() }
+        let shared = Shared { ruling: ruling.into(), observer: Observer::default() };
+        Self { answer, shared: Arc::new(shared) }
     }
 
     /// Tells `observe` of each failure that was answered.
     #[must_use]
     pub fn observe(self, observe: impl Observe + 'static) -> Self {
-        Self { observer: Observer::new(observe), ..self }
+        let ruling = self.shared.ruling.clone();
+        let shared = Shared { ruling, observer: Observer::new(observe) };
+        Self { shared: Arc::new(shared), ..self }
     }
 
     /// Returns what there is to know about a call; `None` where no policy rules.
     #[inline]
     fn case<B>(&self, request: &Request<B>) -> Option<Case> {
-        let policy = self.ruling.with(request.extensions(), |policy| policy.cloned())?;
-        let told = self.observer.wants(Severity::Warning).then(|| {
+        let Shared { ruling, observer } = &*self.shared;
+        let policy = ruling.with(request.extensions(), |policy| policy.cloned())?;
+        let told = observer.wants(Severity::Warning).then(|| {
             let (method, uri) = (request.method().clone(), request.uri().clone());
-            Box::new(Told { observer: self.observer.clone(), method, uri })
+            Box::new(Told { observer: observer.clone(), method, uri })
         });
         Some(Case { policy, is_head: request.method() == Method::HEAD, told })
     }
@@ -183,7 +192,7 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        if self.layer.ruling.is_off(request.extensions()) {
+        if self.layer.shared.ruling.is_off(request.extensions()) {
             return FallbackFuture { call: self.inner.call(request), armed: None, relief: None };
         }
         self.call_armed(request)
@@ -200,11 +209,11 @@ impl<S> Fallback<S, FixedFallback> {
     where
         S: Service<Request<R>, Response = Response<B>>,
     {
-        if self.layer.observer.is_some() {
+        if self.layer.shared.observer.is_some() {
             return self.call_and_tell(request);
         }
         let is_head = request.method() == Method::HEAD;
-        let policy = self.layer.ruling.with(request.extensions(), |policy| policy.cloned());
+        let policy = self.layer.shared.ruling.with(request.extensions(), |policy| policy.cloned());
         let armed = policy.map(|policy| Armed {
             relief: FixedFallback,
             case: Case { policy, is_head, told: None },

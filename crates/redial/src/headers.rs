@@ -1,6 +1,9 @@
 //! Header fields that every attempt carries.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tower_layer::Layer;
@@ -21,6 +24,12 @@ use tower_service::Service;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SetHeadersLayer {
+    /// None where nothing is set: then a clone of the service costs nothing.
+    fields: Option<Arc<Fields>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Fields {
     set: HeaderMap,
     default: HeaderMap,
 }
@@ -28,7 +37,7 @@ pub struct SetHeadersLayer {
 /// A service that sets header fields on each request: some always, some where the caller set none.
 #[derive(Clone, Debug)]
 pub struct SetHeaders<S> {
-    fields: SetHeadersLayer,
+    fields: Option<Arc<Fields>>,
     inner: S,
 }
 
@@ -42,15 +51,19 @@ impl SetHeadersLayer {
     /// Sets a field on every request, whatever the caller set it to.
     #[must_use]
     pub fn set(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.set.insert(name, value);
+        self.fields().set.insert(name, value);
         self
     }
 
     /// Sets a field on requests that do not have it.
     #[must_use]
     pub fn default_to(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.default.insert(name, value);
+        self.fields().default.insert(name, value);
         self
+    }
+
+    fn fields(&mut self) -> &mut Fields {
+        Arc::make_mut(self.fields.get_or_insert_default())
     }
 }
 
@@ -58,7 +71,7 @@ impl<S> Layer<S> for SetHeadersLayer {
     type Service = SetHeaders<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SetHeaders { inner, fields: self.clone() }
+        SetHeaders { inner, fields: self.fields.clone() }
     }
 }
 
@@ -75,29 +88,27 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        if self.fields.set.is_empty() && self.fields.default.is_empty() {
-            return self.inner.call(request);
+        match &self.fields {
+            None => self.inner.call(request),
+            Some(fields) => call_with_fields(&mut self.inner, fields, request),
         }
-        self.call_with_fields(request)
     }
 }
 
-impl<S> SetHeaders<S> {
-    /// Apart from `call`, so that where nothing is set the request is not even moved.
-    #[inline(never)]
-    fn call_with_fields<B>(&mut self, mut request: Request<B>) -> S::Future
-    where
-        S: Service<Request<B>>,
-    {
-        let headers = request.headers_mut();
-        for (name, value) in &self.fields.default {
-            headers.entry(name).or_insert_with(|| value.clone());
-        }
-        for (name, value) in &self.fields.set {
-            headers.insert(name, value.clone());
-        }
-        self.inner.call(request)
+/// Apart from `call`, so that where nothing is set the request is not even moved.
+#[inline(never)]
+fn call_with_fields<S, B>(inner: &mut S, fields: &Fields, mut request: Request<B>) -> S::Future
+where
+    S: Service<Request<B>>,
+{
+    let headers = request.headers_mut();
+    for (name, value) in &fields.default {
+        headers.entry(name).or_insert_with(|| value.clone());
     }
+    for (name, value) in &fields.set {
+        headers.insert(name, value.clone());
+    }
+    inner.call(request)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Calls over a network that fails.
 
 mod adaptive_limit;
+mod admitted;
 mod assess;
 mod attempt_timeout;
 mod breaker;

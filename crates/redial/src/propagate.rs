@@ -16,9 +16,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    admitted::Admitted,
     clock,
     context::CallContext,
-    diagnose::{Rejection, refused},
+    diagnose::Rejection,
     http::{ENVOY_TIMEOUT_MS, TIMEOUT_MS, is_grpc, tell_grpc_timeout, tell_time_left},
     trace::{BAGGAGE, Trace},
 };
@@ -71,8 +72,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct PropagateFuture<F> {
         #[pin]
-        attempt: Option<F>,
-        rejection: Option<Rejection>,
+        attempt: Admitted<F>,
     }
 }
 
@@ -132,7 +132,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let context = CallContext::current();
         if context.is_empty() {
-            return PropagateFuture { attempt: Some(self.inner.call(request)), rejection: None };
+            return PropagateFuture { attempt: Admitted::call(self.inner.call(request)) };
         }
         self.call_and_tell(request, &context)
     }
@@ -150,8 +150,8 @@ impl<S> Propagate<S> {
         S: Service<Request<B>>,
     {
         match self.layer.tell(request.headers_mut(), context) {
-            Ok(()) => PropagateFuture { attempt: Some(self.inner.call(request)), rejection: None },
-            Err(rejection) => PropagateFuture { attempt: None, rejection: Some(rejection) },
+            Ok(()) => PropagateFuture { attempt: Admitted::call(self.inner.call(request)) },
+            Err(rejection) => PropagateFuture { attempt: Admitted::refused(rejection) },
         }
     }
 }
@@ -199,11 +199,7 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        match this.attempt.as_pin_mut() {
-            Some(attempt) => attempt.poll(cx),
-            None => refused(this.rejection.take()),
-        }
+        self.project().attempt.poll(cx)
     }
 }
 

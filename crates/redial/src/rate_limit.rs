@@ -19,9 +19,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    admitted::Admitted,
     clock,
     deadline::current_deadline,
-    diagnose::{Rejection, refused},
+    diagnose::Rejection,
     observe::{Call, Observe, Observer},
     origins::{Origins, PerOrigin, authority_of},
     policies::Ruling,
@@ -95,9 +96,8 @@ pin_project! {
         S: Service<R>,
     {
         #[pin]
-        call: Option<S::Future>,
+        call: Admitted<S::Future>,
         waiting: Option<Pin<Box<Waiting<S, R>>>>,
-        rejection: Option<Rejection>,
     }
 }
 
@@ -188,8 +188,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.shared.policy.is_off(request.extensions()) {
-            let call = Some(self.inner.call(request));
-            return RateLimitFuture { call, waiting: None, rejection: None };
+            let call = Admitted::call(self.inner.call(request));
+            return RateLimitFuture { call, waiting: None };
         }
         self.call_in_turn(request)
     }
@@ -207,8 +207,8 @@ impl<S> RateLimit<S> {
             Answer::ByHead => return self.call_by_head(request),
             answer => return self.hold(request, answer),
         }
-        let call = Some(self.inner.call(request));
-        RateLimitFuture { call, waiting: None, rejection: None }
+        let call = Admitted::call(self.inner.call(request));
+        RateLimitFuture { call, waiting: None }
     }
 
     #[inline(never)]
@@ -220,11 +220,9 @@ impl<S> RateLimit<S> {
         let answer = self.shared.ask_by_head(&head);
         let request = Request::from_parts(head, body);
         match answer {
-            Answer::AtOnce => RateLimitFuture {
-                call: Some(self.inner.call(request)),
-                waiting: None,
-                rejection: None,
-            },
+            Answer::AtOnce => {
+                RateLimitFuture { call: Admitted::call(self.inner.call(request)), waiting: None }
+            }
             answer => self.hold(request, answer),
         }
     }
@@ -235,7 +233,7 @@ impl<S> RateLimit<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        let (mut waiting, mut rejection) = (None, None);
+        let (mut call, mut waiting) = (Admitted::NONE, None);
         match answer {
             Answer::At(at, turn) => {
                 // The clone stays behind; the instance that `poll_ready` made ready waits.
@@ -246,14 +244,14 @@ impl<S> RateLimit<S> {
                 waiting = Some(Box::pin(Waiting { sleep, service, request, turn }));
             }
             Answer::Refused { retry_after } => {
-                let call = Call { method: request.method(), uri: request.uri() };
+                let whose = Call { method: request.method(), uri: request.uri() };
                 let limited = Rejection::RateLimited { retry_after };
-                self.shared.observer.tell(&call, Event::Refused { by: limited.name() });
-                rejection = Some(limited);
+                self.shared.observer.tell(&whose, Event::Refused { by: limited.name() });
+                call = Admitted::refused(limited);
             }
             Answer::AtOnce | Answer::ByHead => {}
         }
-        RateLimitFuture { call: None, waiting, rejection }
+        RateLimitFuture { call, waiting }
     }
 }
 
@@ -270,11 +268,10 @@ where
                 // It is replaced by the call as soon as there is one.
                 return Poll::Pending;
             };
-            this.call.set(Some(call));
+            this.call.set(Admitted::call(call));
             *this.waiting = None;
         }
-        let Some(call) = this.call.as_pin_mut() else { return refused(*this.rejection) };
-        call.poll(cx)
+        this.call.poll(cx)
     }
 }
 

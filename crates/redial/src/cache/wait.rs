@@ -30,7 +30,7 @@ pub(super) struct Queued {
 impl CacheLayer {
     /// Waits for another call to bring the answer, and goes its own way if that does not help.
     pub(super) async fn wait<S, R, B>(
-        self,
+        self: Arc<Self>,
         mut service: S,
         mut request: Request<R>,
         mut queued: Queued,
