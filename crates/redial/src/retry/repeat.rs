@@ -104,7 +104,7 @@ where
                 if after.is_zero() {
                     drop(outcome);
                 } else {
-                    wait(outcome, after).await;
+                    Box::pin(wait(outcome, after)).await;
                 }
                 let service = service.get_or_insert_with(|| self.story.service());
                 poll_fn(|cx| service.poll_ready(cx)).await?;
