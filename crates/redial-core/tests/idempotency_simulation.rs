@@ -17,6 +17,7 @@ fn first_violation(rule: Rule, tally: &mut Tally) -> Option<(u64, Violation)> {
 fn no_schedule_commits_twice_loses_its_order_or_locks_for_ever() {
     let mut tally = Tally::default();
     assert_eq!(first_violation(Rule::Sound, &mut tally), None);
+    println!("{SCHEDULES} schedules: {tally:?}");
     // The schedules do what they are made for.
     assert!(8_000 < tally.commits, "{tally:?}");
     assert!(2_000 < tally.takeovers, "{tally:?}");

@@ -92,6 +92,8 @@ pub use trace::{Baggage, Trace, TraceId};
 /// The code in the pages under `docs/` compiles and does what it says.
 #[cfg(doctest)]
 mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
     #[doc = include_str!("../../../docs/adaptive-limit.md")]
     struct AdaptiveLimit;
     #[doc = include_str!("../../../docs/breaker.md")]
