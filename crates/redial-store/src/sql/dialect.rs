@@ -144,6 +144,33 @@ macro_rules! sqlite_now {
     };
 }
 
+/// What PostgreSQL and SQLite say alike; `$now` is the clock of each.
+macro_rules! renew {
+    ($now:expr) => {
+        concat!(
+            "UPDATE redial_idempotency SET until_micros = ",
+            $now,
+            " + $1 WHERE record_key = $2 AND token = $3 AND state = 1"
+        )
+    };
+}
+
+macro_rules! complete {
+    ($now:expr) => {
+        concat!(
+            "UPDATE redial_idempotency SET state = 2, until_micros = ",
+            $now,
+            " + $1, status = $2, fields = $3, body = $4 \
+             WHERE record_key = $5 AND token = $6 AND state = 1"
+        )
+    };
+}
+
+const HOLD: &str = "UPDATE redial_idempotency SET fingerprint = $1, token = $2, state = 1, \
+    until_micros = $3, status = NULL, fields = NULL, body = NULL WHERE record_key = $4";
+const RELEASE: &str = "UPDATE redial_idempotency SET state = 0, until_micros = 0 \
+    WHERE record_key = $1 AND token = $2 AND state = 1";
+
 macro_rules! speak {
     ($database:ty, $statements:expr) => {
         impl Speak for $database {
@@ -252,21 +279,10 @@ speak!(
         select: "SELECT fingerprint, token, state, until_micros, status, fields, body \
             FROM redial_idempotency WHERE record_key = $1 FOR UPDATE",
         now: concat!("SELECT ", postgres_micros!("clock_timestamp()")),
-        hold: "UPDATE redial_idempotency SET fingerprint = $1, token = $2, state = 1, \
-            until_micros = $3, status = NULL, fields = NULL, body = NULL WHERE record_key = $4",
-        renew: concat!(
-            "UPDATE redial_idempotency SET until_micros = ",
-            postgres_micros!("clock_timestamp()"),
-            " + $1 WHERE record_key = $2 AND token = $3 AND state = 1"
-        ),
-        complete: concat!(
-            "UPDATE redial_idempotency SET state = 2, until_micros = ",
-            postgres_micros!("clock_timestamp()"),
-            " + $1, status = $2, fields = $3, body = $4 \
-             WHERE record_key = $5 AND token = $6 AND state = 1"
-        ),
-        release: "UPDATE redial_idempotency SET state = 0, until_micros = 0 \
-            WHERE record_key = $1 AND token = $2 AND state = 1",
+        hold: HOLD,
+        renew: renew!(postgres_micros!("clock_timestamp()")),
+        complete: complete!(postgres_micros!("clock_timestamp()")),
+        release: RELEASE,
         // A clock that moves during the statement would keep the index from being used.
         sweep: concat!(
             "DELETE FROM redial_idempotency WHERE record_key IN (SELECT record_key \
@@ -297,21 +313,10 @@ speak!(
         select: "SELECT fingerprint, token, state, until_micros, status, fields, body \
             FROM redial_idempotency WHERE record_key = $1",
         now: concat!("SELECT ", sqlite_now!()),
-        hold: "UPDATE redial_idempotency SET fingerprint = $1, token = $2, state = 1, \
-            until_micros = $3, status = NULL, fields = NULL, body = NULL WHERE record_key = $4",
-        renew: concat!(
-            "UPDATE redial_idempotency SET until_micros = ",
-            sqlite_now!(),
-            " + $1 WHERE record_key = $2 AND token = $3 AND state = 1"
-        ),
-        complete: concat!(
-            "UPDATE redial_idempotency SET state = 2, until_micros = ",
-            sqlite_now!(),
-            " + $1, status = $2, fields = $3, body = $4 \
-             WHERE record_key = $5 AND token = $6 AND state = 1"
-        ),
-        release: "UPDATE redial_idempotency SET state = 0, until_micros = 0 \
-            WHERE record_key = $1 AND token = $2 AND state = 1",
+        hold: HOLD,
+        renew: renew!(sqlite_now!()),
+        complete: complete!(sqlite_now!()),
+        release: RELEASE,
         sweep: concat!(
             "DELETE FROM redial_idempotency WHERE record_key IN (SELECT record_key \
              FROM redial_idempotency WHERE until_micros <= ",
