@@ -63,7 +63,7 @@ struct Call {
     /// None while a connection has it.
     request: Option<Request<Outgoing>>,
     failure: Failure,
-    caller: Caller,
+    need: Need,
 }
 
 /// The answer to come.
@@ -145,9 +145,12 @@ where
         let is_watched = !shared.settings.limits.leak_after.is_zero();
         let caller = Caller::new(site, is_watched);
         let (parts, body) = request.into_parts();
+        let is_fresh = parts.extensions.get::<Fresh>().is_some();
+        let want = if is_fresh { Want::Fresh } else { Want::NewerThan(0) };
+        let need = Need { want, is_safe: parts.method.is_safe(), caller };
         let (body, failure) = Outgoing::new(body);
         let request = Some(Request::from_parts(parts, body));
-        let mut call = Call { shared, request, failure, caller };
+        let mut call = Call { shared, request, failure, need };
         ResponseFuture { answer: Box::pin(async move { call.answer().await }) }
     }
 }
@@ -169,17 +172,12 @@ impl Call {
     /// second connection is one made after that was found out, so that a server that restarted
     /// costs one lap and not one for each connection that it had.
     async fn exchange(&mut self, target: &Target) -> Result<(Response<Incoming>, Lease), Error> {
-        let Self { shared, request, failure, caller } = self;
+        let Self { shared, request, failure, need } = self;
         let (pool, origin) = (&shared.pool, &target.origin);
-        let is_fresh =
-            request.as_ref().is_some_and(|request| request.extensions().get::<Fresh>().is_some());
-        let is_safe = request.as_ref().is_some_and(|request| request.method().is_safe());
-        let want = if is_fresh { Want::Fresh } else { Want::NewerThan(0) };
-        let mut need = Need { want, is_safe, caller: *caller };
         let mut laps = 0;
         loop {
             laps += 1;
-            let acquired = pool.acquire(origin, need).await;
+            let acquired = pool.acquire(origin, *need).await;
             let mut lease = acquired.map_err(|error| Error::acquiring(origin, error))?;
             if let Some(request) = request {
                 target.write(request, lease.is_h2());

@@ -202,10 +202,16 @@ async fn the_connection_is_free_again_during_the_wait() {
     .await;
     let backoff = Backoff::fixed(MS * 400).jitter(Jitter::None).unwrap();
     let policy = Policy { retry: policy().retry.backoff(backoff), ..policy() };
-    let client = client(policy);
+    let transport = transport();
+    let client = over(policy, transport.clone());
     let first = tokio::spawn(client.clone().oneshot(request(Method::GET, &upstream.url("/a"))));
     upstream.until(|upstream| upstream.requests().len() == 1).await;
-    tokio::time::sleep(MS * 150).await;
+    let freed = async {
+        while transport.pool().snapshot().total.idle == 0 {
+            tokio::time::sleep(MS).await;
+        }
+    };
+    tokio::time::timeout(MS * 10_000, freed).await.unwrap();
     client.oneshot(request(Method::GET, &upstream.url("/b"))).await.unwrap();
     let answer = first.await.unwrap().unwrap();
     assert_eq!(answer.extensions().get(), Some(&Attempts(2)));

@@ -115,8 +115,7 @@ impl Pool {
         slot.dialing -= 1;
         slot.grown.get_or_insert(now);
         slot.is_h2 = Some(connection.is_h2());
-        let is_for_one =
-            slot.waiters.values().next().is_some_and(|one| one.need.want == Want::Fresh);
+        let is_for_one = slot.first_need().is_some_and(|need| need.want == Want::Fresh);
         let is_shared = connection.is_h2() && self.limits.keeps_any() && !is_for_one;
         if is_shared {
             slot.add_shared(connection, now);

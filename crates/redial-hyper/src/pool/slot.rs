@@ -193,8 +193,12 @@ impl Slot {
     /// Returns whether the first waiting call, if there is one, can use a connection that was in use
     /// until now.
     pub(super) fn suits_first(&self, connection: &Connection) -> bool {
-        let first = self.waiters.values().next();
-        first.is_none_or(|first| connection.is_usable(first.need, Duration::ZERO))
+        self.first_need().is_none_or(|need| connection.is_usable(need, Duration::ZERO))
+    }
+
+    /// Returns what the call that has waited longest needs.
+    pub(super) fn first_need(&self) -> Option<Need> {
+        self.waiters.values().next().map(|waiter| waiter.need)
     }
 
     /// Gives `connection` to the first waiting call that it suits. Returns it if there is none.
